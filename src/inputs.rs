@@ -1,0 +1,18 @@
+//! The store of facts: what was read from the world, by key.
+//!
+//! *Takes* changes from sources. *Gives* facts: the fields some unit reads, and
+//! nothing else of an object. *Invariants*: one fact a key; knows nothing of
+//! where facts come from. *To add one*: a struct in `inputs/fact.rs`, a variant
+//! of [`Fact`], and its reading from an API object in `inputs/read/`.
+
+pub mod fact;
+
+use crate::base::ObjectKey;
+pub use fact::Fact;
+
+/// One fact that came, changed, or (`None`) went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub key: ObjectKey,
+    pub fact: Option<Fact>,
+}

@@ -1,0 +1,145 @@
+//! How users' mistakes travel: as data, on the object that holds them.
+//!
+//! *Takes* what a room found wrong or worth saying. *Gives* findings by object.
+//! *Invariants*: a finding names its object and field, and never stops anything
+//! else. *To add one*: a [`Reason`], with what its reader should do about it.
+
+use crate::base::ObjectKey;
+use serde::Serialize;
+use std::fmt;
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Severity {
+    /// Worth knowing; nothing is missing.
+    Info,
+    /// Served, but not as the object's author may think.
+    Warning,
+    /// A part of the object is not served.
+    Error,
+}
+
+/// What is the matter, as one stable word that tools may compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Reason {
+    /// A field holds what its type does not allow.
+    Invalid,
+    /// Something larger than its limit.
+    TooLarge,
+    /// The same object twice in the sources; the first is used.
+    Duplicate,
+    /// A named object is not there.
+    NotFound,
+    /// A reference of a kind that is not supported here.
+    Unsupported,
+    /// Another namespace owns this host.
+    HostOwnedByOther,
+    /// An older object has the same host and path.
+    PathConflict,
+    /// A certificate cannot be used.
+    BadCertificate,
+    /// A certificate is used, although it has expired.
+    CertificateExpired,
+    /// A certificate is used, although it does not name the host.
+    CertificateMismatch,
+    /// Traffic to this backend is encrypted but its identity is not checked.
+    UpstreamUnverified,
+    /// An endpoint address we refuse to send traffic to.
+    EndpointRefused,
+    /// No pool has a free address.
+    PoolExhausted,
+    /// No pool is there for this claim.
+    NoPool,
+    /// The requested address cannot be given.
+    AddressRefused,
+    /// No zone holds this name.
+    NoZone,
+    /// Something Envoy cannot do, or does in part.
+    PartlyHonoured,
+    /// Envoy refused what was made of this object.
+    RefusedByEnvoy,
+}
+
+/// One finding about one object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Finding {
+    pub object: ObjectKey,
+    pub severity: Severity,
+    pub reason: Reason,
+    /// The path of the field, as `spec.rules[0].host`; empty for the whole.
+    pub field: String,
+    /// A sentence: what is wrong, what is served instead, what to check.
+    pub message: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { object, severity, reason, field, message } = self;
+        write!(f, "{object}")?;
+        if !field.is_empty() {
+            write!(f, " {field}")?;
+        }
+        write!(f, ": {severity:?} {reason:?}: {message}")
+    }
+}
+
+/// Findings gathered while a value is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report(Vec<Finding>);
+
+impl Report {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn error(
+        &mut self,
+        at: &ObjectKey,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        self.push(at, Severity::Error, field.into(), reason, message.into());
+    }
+
+    pub fn warning(
+        &mut self,
+        at: &ObjectKey,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        self.push(at, Severity::Warning, field.into(), reason, message.into());
+    }
+
+    pub fn info(
+        &mut self,
+        at: &ObjectKey,
+        field: impl Into<String>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) {
+        self.push(at, Severity::Info, field.into(), reason, message.into());
+    }
+
+    fn push(&mut self, at: &ObjectKey, severity: Severity, field: String, reason: Reason, message: String) {
+        // One object cannot fill the memory with what is wrong with it.
+        if self.0.len() < FINDINGS_MAX {
+            self.0.push(Finding { object: at.clone(), severity, reason, field, message });
+        }
+    }
+
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.0
+    }
+}
+
+/// Findings of one compile unit or one file: beyond this the reader has enough to mend.
+const FINDINGS_MAX: usize = 256;
