@@ -2,7 +2,10 @@
 
 pub mod api;
 pub mod base;
+pub mod compile;
+pub mod incremental;
 pub mod inputs;
 pub mod ir;
 pub mod report;
+pub mod translate;
 pub mod xds;

@@ -1,7 +1,7 @@
 //! A gateway: hosts that share a VIP. A listener: one address and port of it.
 
 use super::Edge;
-use crate::base::{Hostname, Text};
+use crate::base::{HostPattern, Text};
 use serde::{Serialize, Serializer};
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -13,7 +13,7 @@ pub enum GatewayScope {
     /// One Ingress has the VIP for itself.
     Ingress { namespace: Text, name: Text },
     /// One host has the VIP for itself.
-    Host { host: Hostname },
+    Host { host: HostPattern },
 }
 
 /// The name of a gateway, and of its claim for addresses. It prints as
@@ -39,7 +39,7 @@ impl fmt::Display for GatewayKey {
             GatewayScope::Shared { shard: 0 } => Ok(()),
             GatewayScope::Shared { shard } => write!(f, "/{shard}"),
             GatewayScope::Ingress { namespace, name } => write!(f, "/ingress/{namespace}/{name}"),
-            GatewayScope::Host { host } => write!(f, "/host/{host}"),
+            GatewayScope::Host { host } => write!(f, "/host/{}", host.scope()),
         }
     }
 }
