@@ -258,7 +258,8 @@ impl<P: Program> Graph<P> {
     fn compute(&mut self, program: &P, unit: &Arc<P::Unit>) {
         let rooted = self.units.get(unit).is_some_and(|slot| slot.roots > 0);
         if !rooted && self.units.contains_key(unit) && !self.is_read(unit) {
-            self.doubtful.insert(Arc::clone(unit));
+            // Left as it is, somebody could read what it was before this change.
+            self.discard(unit);
             return;
         }
         self.runs += 1;
@@ -422,6 +423,16 @@ impl<P: Program> Graph<P> {
         }
     }
 
+    fn discard(&mut self, unit: &Arc<P::Unit>) {
+        let Some(slot) = self.units.remove(unit) else { return };
+        for node in &slot.reads {
+            self.forget(node, unit);
+        }
+        self.dirty[P::level(unit)].remove(unit);
+        self.exchange(slot.entries, &Vec::new());
+        self.note(unit, Change { value: true, notes: !slot.notes.is_empty() });
+    }
+
     /// Drops what nobody reads and nothing roots. Whether that woke a unit.
     fn sweep(&mut self) -> bool {
         while let Some(unit) = self.doubtful.pop_first() {
@@ -429,13 +440,7 @@ impl<P: Program> Graph<P> {
             if slot.roots > 0 || self.is_read(&unit) {
                 continue;
             }
-            let Some(slot) = self.units.remove(&unit) else { continue };
-            for node in &slot.reads {
-                self.forget(node, &unit);
-            }
-            self.dirty[P::level(&unit)].remove(&unit);
-            self.exchange(slot.entries, &Vec::new());
-            self.note(&unit, Change { value: true, notes: !slot.notes.is_empty() });
+            self.discard(&unit);
         }
         self.dirty.iter().any(|level| !level.is_empty())
     }

@@ -1,0 +1,4 @@
+//! What tests share. Each test binary uses a part of it.
+#![allow(dead_code, unreachable_pub)]
+
+pub mod facts;
