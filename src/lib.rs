@@ -3,6 +3,8 @@
 pub mod api;
 pub mod base;
 pub mod inputs;
+pub mod ipam;
 pub mod ir;
 pub mod report;
+pub mod store;
 pub mod xds;
