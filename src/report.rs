@@ -52,6 +52,10 @@ pub enum Reason {
     NoPool,
     /// The requested address cannot be given.
     AddressRefused,
+    /// Two pools have the same address; one of them gives it.
+    PoolOverlap,
+    /// An address is kept although no pool gives it to this claim any more.
+    AddressOutsidePool,
     /// No zone holds this name.
     NoZone,
     /// Something Envoy cannot do, or does in part.
