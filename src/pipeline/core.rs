@@ -7,6 +7,7 @@ use crate::{
     compile::{Compile, Delta, FactKey, Input, Outcome},
     inputs::{Change, Fact},
     ipam::{Desk, Ledger, Plan, Pools},
+    ir::{GatewayKey, ListenerKey},
     report::Finding,
     translate::Options,
 };
@@ -100,6 +101,11 @@ impl Core {
     /// What is to be sent out since the last call.
     pub fn publication(&mut self) -> Publication {
         self.emitter.take()
+    }
+
+    /// The listeners of a gateway.
+    pub fn listeners(&self, gateway: &GatewayKey) -> impl Iterator<Item = &ListenerKey> {
+        self.emitter.listeners(gateway)
     }
 
     #[must_use]

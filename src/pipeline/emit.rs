@@ -60,6 +60,10 @@ impl Emitter {
         &self.addresses
     }
 
+    pub(super) fn listeners(&self, gateway: &GatewayKey) -> impl Iterator<Item = &ListenerKey> {
+        self.listeners.get(gateway).into_iter().flatten()
+    }
+
     pub(super) fn report(&mut self, objects: BTreeSet<ObjectKey>) {
         self.publication.reported.extend(objects);
     }
