@@ -5,4 +5,5 @@ pub mod base;
 pub mod inputs;
 pub mod ir;
 pub mod report;
+pub mod server;
 pub mod xds;
