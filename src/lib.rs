@@ -9,6 +9,7 @@ pub mod ipam;
 pub mod ir;
 pub mod pipeline;
 pub mod report;
+pub mod server;
 pub mod status;
 pub mod store;
 pub mod translate;
