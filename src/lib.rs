@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod base;
+pub mod dns;
 pub mod inputs;
 pub mod ir;
 pub mod report;
