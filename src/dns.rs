@@ -6,9 +6,9 @@
 //! transfers a zone; a change costs what changed, not what is there; a UDP reply never exceeds
 //! 1,232 bytes; everything but the two socket loops is pure (no clock, no lock). Knows nothing of
 //! Kubernetes, files or Envoy. *To add one* (a record type): its data in `zones`, its row in
-//! `answer::data`, its RDATA in `wire`.
+//! `answer`, its RDATA in `reply`.
 //!
-//! The messages are read and written by `wire`, not by hickory-proto, which gives the code points:
+//! `query` reads and `reply` writes the messages, not hickory-proto, which gives the code points:
 //! a reply repeats the question byte for byte (so the case of the name comes back by itself), has
 //! six possible record shapes, and must not be able to fail or to cost more for a hostile
 //! message than for an honest one. The tests read every reply with hickory-proto.
@@ -17,16 +17,17 @@ mod answer;
 mod counters;
 mod name;
 mod provider;
+mod query;
+mod reply;
 mod responder;
 mod rrl;
 mod tree;
-mod wire;
 mod zones;
 
 pub use answer::{SiteId, Transport, answer};
 pub use counters::{Counters, Sample};
 pub use provider::Publish;
+pub use reply::Reply;
 pub use responder::{BindError, Options, Responder, SharedZones};
 pub use rrl::{Account, Limits, RateLimiter, Verdict};
-pub use wire::Reply;
 pub use zones::{ZoneSerial, Zones};

@@ -45,7 +45,11 @@ impl Server {
     }
 
     fn start_with(options: Options) -> Self {
-        let responder = Responder::bind(ANY_PORT, options).expect("a free port");
+        Self::start_at(ANY_PORT, options)
+    }
+
+    fn start_at(address: SocketAddr, options: Options) -> Self {
+        let responder = Responder::bind(address, options).expect("a free port");
         let (address, zones, counters) = (responder.address(), responder.zones(), responder.counters());
         fill(&zones);
         let runtime = Runtime::new().expect("a runtime");
@@ -219,6 +223,21 @@ fn a_change_is_served_at_once() {
     server.check("new.example.com A", &["NOERROR qr aa rd", "new.example.com. 30 IN A 10.0.0.9"]);
     server.zones.remove(&pattern("new.example.com"));
     server.check("new.example.com A", &["NXDOMAIN qr aa rd", &SOA.replace("2026", "2028")]);
+}
+
+/// A machine may have no IPv6; then the responder says so.
+#[test]
+fn over_ipv6() {
+    let loopback = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), 0);
+    let here = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    if !here.lines().any(|line| line.ends_with(" lo")) {
+        let error = Responder::bind(loopback, Options::default()).err().expect("no such address");
+        assert!(error.to_string().contains("[::1]"), "{error}");
+        return;
+    }
+    let server = Server::start_at(loopback, Options::default());
+    server.check("v4.example.com A", &["NOERROR qr aa rd", "v4.example.com. 30 IN A 10.0.0.1"]);
+    server.check("+tcp v4.example.com A", &["NOERROR qr aa rd", "v4.example.com. 30 IN A 10.0.0.1"]);
 }
 
 /// A query as it goes over the wire, without its TCP length.

@@ -2,9 +2,10 @@
 
 use super::{
     name::QueryName,
+    query::{self, Query},
+    reply::{self, Apex, Owner, Reply, Section, SoaNumbers, Writer},
     rrl::Account,
     tree::{Found, Node, Place, Records},
-    wire::{self, Apex, Owner, Query, Received, Reply, Section, SoaNumbers, Writer},
     zones::{ZoneState, Zones},
 };
 use hickory_proto::{op::ResponseCode, rr::RecordType};
@@ -43,15 +44,12 @@ impl SiteId {
 /// response itself). Total: any octets will do.
 #[must_use]
 pub fn answer(zones: &Zones, message: &[u8], transport: Transport, site: &SiteId) -> Option<Reply> {
-    let bare = |head, rcode| {
-        let limit = wire::UDP_REPLY_BYTES_MIN;
-        Some(Writer::bare(head).finish(rcode, None, site, limit, Account::Error))
-    };
-    let query = match wire::receive(message) {
-        Received::Ignored => return None,
-        Received::Malformed(head) => return bare(head, ResponseCode::FormErr),
-        Received::OtherOpcode(head) => return bare(head, ResponseCode::NotImp),
-        Received::Query(query) => query,
+    let query = match query::receive(message)? {
+        Ok(query) => query,
+        Err((head, rcode)) => {
+            let limit = reply::UDP_REPLY_BYTES_MIN;
+            return Some(Writer::bare(head).finish(rcode, None, site, limit, Account::Error));
+        }
     };
     let mut writer = Writer::new(&query);
     let (rcode, account) = respond(zones, &query, &mut writer);
@@ -59,12 +57,12 @@ pub fn answer(zones: &Zones, message: &[u8], transport: Transport, site: &SiteId
 }
 
 /// The largest reply this client gets, in bytes.
-fn limit(query: &Query<'_>, transport: Transport) -> usize {
+fn limit(query: &Query<'_>, transport: Transport) -> u16 {
     match (transport, &query.edns) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => wire::UDP_REPLY_BYTES_MIN,
+        (Transport::Tcp, _) => u16::MAX,
+        (Transport::Udp, None) => reply::UDP_REPLY_BYTES_MIN,
         (Transport::Udp, Some(edns)) => {
-            usize::from(edns.udp_bytes).clamp(wire::UDP_REPLY_BYTES_MIN, wire::UDP_REPLY_BYTES_MAX)
+            edns.udp_bytes.clamp(reply::UDP_REPLY_BYTES_MIN, reply::UDP_REPLY_BYTES_MAX)
         }
     }
 }
@@ -79,13 +77,15 @@ fn respond(zones: &Zones, query: &Query<'_>, writer: &mut Writer) -> (ResponseCo
     };
     let Found { zone: _, apex_labels, place } = found;
     writer.authoritative();
-    let reply = Answering { zone, query, apex_labels };
+    let answering = Answering { zone, query, apex_labels };
     let labels = query.name.labels();
     let (written, rcode, account) = match place {
-        Place::Node(node) => (reply.node(node, writer), ResponseCode::NoError, named(&query.name, labels)),
+        Place::Node(node) => {
+            (answering.node(node, writer), ResponseCode::NoError, named(&query.name, labels))
+        }
         Place::Wildcard { node, encloser_labels } => {
             let records = wildcard_records(node, labels - encloser_labels);
-            let written = records.is_some_and(|records| reply.records(records, writer));
+            let written = records.is_some_and(|records| answering.records(records, writer));
             // All that a wildcard answers is one name to the rate limiter.
             (written, ResponseCode::NoError, named(&query.name, encloser_labels))
         }
@@ -94,7 +94,7 @@ fn respond(zones: &Zones, query: &Query<'_>, writer: &mut Writer) -> (ResponseCo
         }
     };
     if !written {
-        reply.soa(Section::Authority, writer);
+        answering.soa(Section::Authority, writer);
     }
     (rcode, account)
 }
@@ -104,7 +104,7 @@ fn refusal(query: &Query<'_>) -> Option<ResponseCode> {
     if query.edns.as_ref().is_some_and(|edns| edns.version > 0) {
         return Some(ResponseCode::BADVERS);
     }
-    if query.class != wire::CLASS_IN {
+    if query.class != query::CLASS_IN {
         return Some(ResponseCode::Refused);
     }
     match query.kind {
@@ -196,7 +196,7 @@ impl Answering<'_> {
     /// Addresses, beginning at another one from query to query. The id is the
     /// resolver's own random number: no state of ours is needed.
     fn addresses(&self, addresses: &[IpAddr], ttl: u32, writer: &mut Writer) -> bool {
-        let first = usize::from(self.query.id()) % addresses.len().max(1);
+        let first = usize::from(self.query.head.id) % addresses.len().max(1);
         let (tail, head) = addresses.split_at(first);
         for address in head.iter().chain(tail).take(ADDRESSES_MAX) {
             writer.address(ttl, *address);
@@ -241,5 +241,7 @@ impl Answering<'_> {
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,7 @@ impl QueryName {
     }
 
     /// Its labels, the top level first.
-    pub(super) fn from_top(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn top_down(&self) -> impl Iterator<Item = &[u8]> {
         self.starts[..self.labels].iter().rev().map(|&start| {
             let start = usize::from(start);
             &self.octets[start + 1..=start + usize::from(self.octets[start])]
@@ -139,7 +139,7 @@ mod tests {
     fn suffixes_and_labels() {
         let (name, taken) = QueryName::read(b"\x01a\x02bc\x03com\0tail").expect("a name");
         assert_eq!(taken, 10);
-        assert_eq!(name.from_top().collect::<Vec<_>>(), [&b"com"[..], b"bc", b"a"]);
+        assert_eq!(name.top_down().collect::<Vec<_>>(), [&b"com"[..], b"bc", b"a"]);
         assert_eq!(name.suffix(2), b"\x02bc\x03com\0");
         assert_eq!(name.suffix(0), b"\0");
         assert_eq!(name.offset(1), 5);

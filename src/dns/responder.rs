@@ -8,8 +8,8 @@ use super::{
     answer::{SiteId, Transport, answer},
     counters::Counters,
     provider::Publish,
+    reply::Reply,
     rrl::{Limits, RateLimiter, Verdict},
-    wire::Reply,
     zones::Zones,
 };
 use crate::{base::HostPattern, ir::RecordSet};

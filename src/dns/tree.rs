@@ -128,7 +128,7 @@ impl Tree {
         let mut node = &self.root;
         let mut zone: Option<(&Hostname, usize)> = None;
         let mut depth = 0;
-        for label in name.from_top() {
+        for label in name.top_down() {
             let Some(child) = node.children.get(label) else { break };
             node = child;
             depth += 1;

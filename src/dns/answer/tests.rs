@@ -88,7 +88,7 @@ fn kind(word: &str) -> u16 {
     }
 }
 
-fn plain(name: &str, word: &str) -> Vec<u8> {
+pub(super) fn plain(name: &str, word: &str) -> Vec<u8> {
     message(0, [1, 0, 0, 0], &question(name, kind(word), 1))
 }
 

@@ -1,186 +1,23 @@
-//! Messages: a query read, a reply written (RFC 1035 section 4, RFC 6891 section 6).
+//! A reply, written (RFC 1035 section 4.1, RFC 6891 section 6).
 
-use super::{answer::SiteId, name::QueryName, rrl::Account};
+use super::{
+    answer::SiteId,
+    name::QueryName,
+    query::{CD, CLASS_IN, Edns, HEADER_BYTES, Head, NSID, QR, Query, RD},
+    rrl::Account,
+};
 use hickory_proto::{op::ResponseCode, rr::RecordType};
 use std::net::IpAddr;
 
-const HEADER_BYTES: usize = 12;
-/// The class of the Internet; the only one we serve.
-pub(super) const CLASS_IN: u16 = 1;
 /// What we ever send over UDP: fits an IPv6 packet of 1,280 bytes unfragmented.
-pub(super) const UDP_REPLY_BYTES_MAX: usize = 1_232;
+pub(super) const UDP_REPLY_BYTES_MAX: u16 = 1_232;
 /// What any client can take over UDP (RFC 1035 section 4.2.1).
-pub(super) const UDP_REPLY_BYTES_MIN: usize = 512;
+pub(super) const UDP_REPLY_BYTES_MIN: u16 = 512;
 /// RFC 2181 section 8: larger values would be read as zero.
 const TTL_S_MAX: u32 = i32::MAX as u32;
-/// OPT option code of NSID (RFC 5001).
-const NSID: u16 = 3;
-
-/// Flags of the header's third and fourth octet.
-const QR: u8 = 0x80;
+/// Bits of the header's third octet that we set.
 const AA: u8 = 0x04;
 const TC: u8 = 0x02;
-const RD: u8 = 0x01;
-const CD: u8 = 0x10;
-
-/// What a reply repeats of its query's header.
-#[derive(Clone, Copy)]
-pub(super) struct Head {
-    id: u16,
-    opcode: u8,
-    rd: bool,
-    cd: bool,
-}
-
-/// What came in.
-pub(super) enum Received<'q> {
-    /// No header, or itself a response: answering could start a loop.
-    Ignored,
-    /// A query that breaks off, goes on too long, or has not exactly one question.
-    Malformed(Head),
-    /// NOTIFY, UPDATE and the like.
-    OtherOpcode(Head),
-    Query(Query<'q>),
-}
-
-pub(super) struct Query<'q> {
-    head: Head,
-    /// The question as it came: name, type, class.
-    question: &'q [u8],
-    pub(super) name: QueryName,
-    pub(super) kind: RecordType,
-    pub(super) class: u16,
-    pub(super) edns: Option<Edns>,
-}
-
-impl Query<'_> {
-    pub(super) fn id(&self) -> u16 {
-        self.head.id
-    }
-}
-
-/// The query's OPT record (RFC 6891 section 6.1).
-pub(super) struct Edns {
-    pub(super) version: u8,
-    pub(super) udp_bytes: u16,
-    dnssec_ok: bool,
-    nsid: bool,
-}
-
-/// Octets not yet read; every read may find that there are none left.
-struct Cursor<'q>(&'q [u8]);
-
-impl<'q> Cursor<'q> {
-    fn take(&mut self, len: usize) -> Option<&'q [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1).map(|octet| octet[0])
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2).map(|octets| u16::from_be_bytes([octets[0], octets[1]]))
-    }
-
-    /// Steps over a name without following its pointers; says whether it was the root.
-    fn skip_name(&mut self) -> Option<bool> {
-        let mut root = true;
-        loop {
-            match self.u8()? {
-                0 => return Some(root),
-                length @ 1..=63 => {
-                    self.take(usize::from(length))?;
-                }
-                64..=191 => return None,
-                192..=255 => {
-                    self.u8()?;
-                    return Some(false);
-                }
-            }
-            root = false;
-        }
-    }
-}
-
-/// Reads a message. Costs at most one pass over its octets.
-pub(super) fn receive(message: &[u8]) -> Received<'_> {
-    let Some((header, body)) = message.split_at_checked(HEADER_BYTES) else { return Received::Ignored };
-    if header[2] & QR != 0 {
-        return Received::Ignored;
-    }
-    let head = Head {
-        id: u16::from_be_bytes([header[0], header[1]]),
-        opcode: header[2] >> 3 & 0x0f,
-        rd: header[2] & RD != 0,
-        cd: header[3] & CD != 0,
-    };
-    if head.opcode != 0 {
-        return Received::OtherOpcode(head);
-    }
-    let count = |at: usize| usize::from(u16::from_be_bytes([header[at], header[at + 1]]));
-    if count(4) != 1 {
-        return Received::Malformed(head);
-    }
-    match read_query(head, body, count(6) + count(8), count(10)) {
-        Some(query) => Received::Query(query),
-        None => Received::Malformed(head),
-    }
-}
-
-fn read_query(head: Head, body: &[u8], records: usize, additional: usize) -> Option<Query<'_>> {
-    let (name, taken) = QueryName::read(body)?;
-    let mut rest = Cursor(&body[taken..]);
-    let (kind, class) = (RecordType::from(rest.u16()?), rest.u16()?);
-    let question = &body[..taken + 4];
-    for _ in 0..records {
-        // An OPT record belongs in the additional section alone.
-        if read_record(&mut rest)?.is_some() {
-            return None;
-        }
-    }
-    let mut edns = None;
-    for _ in 0..additional {
-        match read_record(&mut rest)? {
-            Some(_) if edns.is_some() => return None,
-            Some(opt) => edns = Some(opt),
-            None => {}
-        }
-    }
-    rest.0.is_empty().then_some(Query { head, question, name, kind, class, edns })
-}
-
-/// Steps over one record; gives it if it is an OPT.
-fn read_record(rest: &mut Cursor<'_>) -> Option<Option<Edns>> {
-    let root = rest.skip_name()?;
-    let (kind, class) = (RecordType::from(rest.u16()?), rest.u16()?);
-    let (_extended_rcode, version, flags) = (rest.u8()?, rest.u8()?, rest.u16()?);
-    let len = rest.u16()?;
-    let data = rest.take(usize::from(len))?;
-    if kind != RecordType::OPT {
-        return Some(None);
-    }
-    if !root {
-        return None;
-    }
-    // What options look like in another version is not ours to know.
-    let nsid = version == 0 && asks_nsid(data)?;
-    Some(Some(Edns { version, udp_bytes: class, dnssec_ok: flags & 0x8000 != 0, nsid }))
-}
-
-/// Whether NSID is among the options; nothing when they break off.
-fn asks_nsid(options: &[u8]) -> Option<bool> {
-    let mut rest = Cursor(options);
-    let mut found = false;
-    while !rest.0.is_empty() {
-        let (code, len) = (rest.u16()?, rest.u16()?);
-        rest.take(usize::from(len))?;
-        found |= code == NSID;
-    }
-    Some(found)
-}
 
 /// Whose record it is: a place in the message where that name stands already.
 #[derive(Clone, Copy)]
@@ -225,7 +62,7 @@ impl Writer {
     /// A reply with a header only, for a query whose question cannot be read.
     pub(super) fn bare(head: Head) -> Self {
         let Head { id, opcode, rd, cd } = head;
-        let mut bytes = Vec::with_capacity(UDP_REPLY_BYTES_MIN);
+        let mut bytes = Vec::with_capacity(usize::from(UDP_REPLY_BYTES_MIN));
         bytes.extend_from_slice(&id.to_be_bytes());
         bytes.push(QR | opcode << 3 | if rd { RD } else { 0 });
         bytes.push(if cd { CD } else { 0 });
@@ -350,7 +187,7 @@ impl Writer {
         rcode: ResponseCode,
         edns: Option<&Edns>,
         site: &SiteId,
-        limit: usize,
+        limit: u16,
         account: Account,
     ) -> Reply {
         self.bytes[3] |= rcode.low();
@@ -358,6 +195,7 @@ impl Writer {
         if let Some(edns) = edns {
             self.opt(rcode, edns, site);
         }
+        let limit = usize::from(limit);
         if self.bytes.len() > limit {
             self.bytes.drain(self.required_end..opt_at);
             self.counts[2] = 0;
@@ -379,7 +217,7 @@ impl Writer {
     fn opt(&mut self, rcode: ResponseCode, edns: &Edns, site: &SiteId) {
         self.bytes.push(0);
         self.u16(RecordType::OPT.into());
-        self.u16(UDP_REPLY_BYTES_MAX as u16);
+        self.u16(UDP_REPLY_BYTES_MAX);
         self.bytes.extend_from_slice(&[rcode.high(), 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0]);
         let nsid = site.for_client(edns.nsid);
         match nsid {
