@@ -33,7 +33,8 @@ const QUERY_BYTES_MAX: usize = 4_096;
 pub struct Options {
     /// Told to clients that send NSID.
     pub site: SiteId,
-    /// None: no response rate limiting.
+    /// None: no response rate limiting, and no bound on what one prefix has of the
+    /// TCP connections.
     pub rate_limits: Option<Limits>,
     /// UDP sockets on the address (SO_REUSEPORT); the kernel spreads clients over
     /// them. Capped at 16.
