@@ -3,6 +3,7 @@
 pub mod api;
 pub mod base;
 pub mod compile;
+pub mod dns;
 pub mod incremental;
 pub mod inputs;
 pub mod ipam;
