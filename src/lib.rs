@@ -6,3 +6,4 @@ pub mod inputs;
 pub mod ir;
 pub mod report;
 pub mod xds;
+pub mod yaml;
