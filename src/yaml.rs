@@ -156,8 +156,7 @@ pub fn chunks<'a>(text: &'a str, limits: &Limits) -> Result<Vec<Chunk<'a>>, Yaml
 }
 
 fn is_marker(row: &str, marker: &str) -> bool {
-    row.strip_prefix(marker)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    row.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 fn holds_content(chunk: &str) -> bool {
@@ -283,9 +282,15 @@ mod tests {
     fn documents_and_their_lines() {
         check("", Ok(json!([])));
         check("# nothing\n---\n---\n~\n...\n", Ok(json!([])));
-        check("a: 1\n---\n\n# second\nb: 2\n--- {c: 3}\n", Ok(json!([[1, {"a": 1}], [5, {"b": 2}], [6, {"c": 3}]])));
+        check(
+            "a: 1\n---\n\n# second\nb: 2\n--- {c: 3}\n",
+            Ok(json!([[1, {"a": 1}], [5, {"b": 2}], [6, {"c": 3}]])),
+        );
         check("%YAML 1.2\n---\na: 1\n...\n# end\nb: 2", Ok(json!([[3, {"a": 1}], [6, {"b": 2}]])));
-        check("\u{feff}a: x\r\nb: z\r\n---\r\nc: w\r\n", Ok(json!([[1, {"a": "x", "b": "z"}], [4, {"c": "w"}]])));
+        check(
+            "\u{feff}a: x\r\nb: z\r\n---\r\nc: w\r\n",
+            Ok(json!([[1, {"a": "x", "b": "z"}], [4, {"c": "w"}]])),
+        );
         check("a: |\n  ---\n  x\n", Ok(json!([[1, {"a": "---\nx\n"}]])));
         check("{\n\t\"a\": [\n\t\t1]\n}\n", Ok(json!([[1, {"a": [1]}]])));
         check("a: &x [1]\nb: *x\n", Ok(json!([[1, {"a": [1], "b": [1]}]])));
@@ -297,8 +302,14 @@ mod tests {
         check("x: 1\n---\n\na: 1\na: 2\n", Err("line 5, column 1: the key 'a' stands twice in this mapping"));
         check("a: {b: [", Err("line 1, column 8: unclosed bracket '['"));
         check("a: 1\n---\nb: \"x\n", Err("line 3, column 4: unclosed quote"));
-        check("a:\n\tb: 1\n", Err("line 2, column 2: tabs disallowed within this context (block indentation)"));
-        check("a: .nan\n", Err("line 1, column 4: non-finite float `.nan` rejected by the configured policy"));
+        check(
+            "a:\n\tb: 1\n",
+            Err("line 2, column 2: tabs disallowed within this context (block indentation)"),
+        );
+        check(
+            "a: .nan\n",
+            Err("line 1, column 4: non-finite float `.nan` rejected by the configured policy"),
+        );
         check("a: *x\n", Err("line 1, column 4: alias references unknown anchor"));
         check("a: 'x\u{1}'\n", Err("line 1, column 6: unexpected character: `\\u{1}'"));
     }
