@@ -5,5 +5,6 @@ pub mod base;
 pub mod inputs;
 pub mod ir;
 pub mod report;
+pub mod source;
 pub mod xds;
 pub mod yaml;
