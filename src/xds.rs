@@ -6,6 +6,7 @@
 //! named as in `ir`; an HTTP filter is a row in `filters`.
 
 mod access_log;
+mod bootstrap;
 mod certificate;
 mod edge;
 mod endpoints;
@@ -13,17 +14,22 @@ mod filters;
 mod host;
 mod listener;
 pub mod names;
+mod print;
 mod proto;
 mod resource;
 mod route;
+mod standalone;
 mod upstream;
 
+pub use bootstrap::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap};
 pub use certificate::{build_dedicated, build_sni};
 pub use endpoints::build_endpoints;
 pub use filters::MODULE;
 pub use host::build_host;
 pub use listener::build_listener;
+pub use print::print_resource;
 pub use resource::{Name, Resource, ResourceKey, ResourceKind, Update};
+pub use standalone::{Standalone, build_standalone};
 pub use upstream::build_upstream;
 
 use crate::base::{ObjectKey, Version};

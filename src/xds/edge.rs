@@ -51,6 +51,8 @@ pub(super) fn connection_manager(listener: &Listener, routes: Routes) -> Filter 
         Routes::Inline { table, early } => (RouteSpecifier::RouteConfig(table), early),
     };
     let manager = HttpConnectionManager {
+        // Our module reads a host's name with or without it; Envoy alone does not.
+        strip_trailing_host_dot: !module,
         stat_prefix: listener.key.to_string(),
         http_filters: filters::http_filters(module),
         early_header_mutation_extensions: early,

@@ -20,7 +20,7 @@ use envoy_types::pb::envoy::{
 
 /// Headers that the early mutation of our module sets on every request and no
 /// backend sees: the canonical host, the gateway, the server name of the TLS
-/// handshake (absent without one), and whether the listener speaks TLS.
+/// handshake (lower case, absent without one), and whether the listener speaks TLS.
 pub(super) const SCOPE: &str = "x-scope";
 pub(super) const VIP: &str = "x-vip";
 pub(super) const SNI: &str = "x-sni";
@@ -129,7 +129,7 @@ fn misdirected(covered: &[HostPattern]) -> Option<Route> {
     Some(route::status(MISDIRECTED, headers, 421, ""))
 }
 
-/// One label before a suffix. The module hands us names in lower case.
+/// One label before a suffix, both in lower case.
 pub(super) fn one_label_regex(suffix: &str) -> String {
     format!("[^.]+\\.{}", suffix.replace('.', "\\."))
 }

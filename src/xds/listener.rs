@@ -147,6 +147,11 @@ fn server_name(host: &HostPattern) -> Option<String> {
     }
 }
 
+/// What a client that sends no SNI is taken to have asked for.
+pub(super) fn default_certificate(gateway: &GatewayKey) -> String {
+    format!("default/{gateway}")
+}
+
 /// What tells one TLS chain from another.
 pub(super) struct TlsChain {
     /// None: every SNI that no other chain has.
@@ -159,7 +164,7 @@ impl TlsChain {
     /// The certificate is asked for when the first client asks for the name, so
     /// that a new host edits no listener.
     fn on_demand(gateway: &GatewayKey) -> Self {
-        let mapper = Sni { default_value: format!("default/{gateway}") };
+        let mapper = Sni { default_value: default_certificate(gateway) };
         let selector = OnDemandSecret {
             config_source: Some(proto::ads()),
             certificate_mapper: Some(proto::extension("sni", &mapper)),

@@ -77,11 +77,19 @@ pub(super) fn ip_address(at: SocketAddr) -> Address {
     socket_address(&at.ip().to_string(), at.port())
 }
 
+/// A socket that is listened on: nobody but the owner may speak to it.
 pub(super) fn pipe(path: &str) -> Address {
-    /// Nobody but the owner may speak to a socket of ours.
     const OWNER_ONLY: u32 = 0o600;
-    let pipe = Pipe { path: path.to_owned(), mode: OWNER_ONLY };
-    Address { address: Some(address::Address::Pipe(pipe)) }
+    unix_socket(path, OWNER_ONLY)
+}
+
+/// A socket of somebody else, to connect to.
+pub(super) fn pipe_to(path: &str) -> Address {
+    unix_socket(path, 0)
+}
+
+fn unix_socket(path: &str, mode: u32) -> Address {
+    Address { address: Some(address::Address::Pipe(Pipe { path: path.to_owned(), mode })) }
 }
 
 /// PEM is text; what is not goes as bytes, so that Envoy may say what is wrong with it.

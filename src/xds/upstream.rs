@@ -1,9 +1,9 @@
 //! One upstream as an Envoy cluster.
 
-use super::{Resource, certificate, edge, encode, names, proto};
+use super::{Resource, certificate, edge, encode, endpoints, names, proto};
 use crate::{
     base::{ObjectKey, ObjectKind, Secret, Version},
-    ir::{Upstream, UpstreamKey, UpstreamProtocol, UpstreamTls},
+    ir::{Endpoints, Upstream, UpstreamKey, UpstreamProtocol, UpstreamTls},
 };
 use envoy_types::pb::envoy::{
     config::{
@@ -40,6 +40,7 @@ use envoy_types::pb::envoy::{
     },
     r#type::{matcher::v3::string_matcher::MatchPattern, v3::Percent},
 };
+use envoy_types::pb::google::protobuf::Any;
 use std::{collections::HashMap, time::Duration};
 
 /// Envoy's default of 1,024 turns a busy service into 503s; these only stop a
@@ -80,7 +81,7 @@ pub fn build_upstream(upstream: &Upstream) -> (Resource, Option<Resource>) {
         certificate::build_authorities(&secret.name, pem, origin.as_slice())
     });
     let needs = secret.iter().map(|secret| secret.key.clone());
-    let cluster = build_cluster(upstream);
+    let cluster = build_cluster(upstream, Delivery::Ads);
     (encode(names::cluster(key), version(upstream), &cluster, needs, &origins), secret)
 }
 
@@ -102,7 +103,15 @@ fn version(upstream: &Upstream) -> Version {
     Version::of(&Upstream { tls, ..upstream.clone() })
 }
 
-pub(super) fn build_cluster(upstream: &Upstream) -> Cluster {
+/// How a cluster gets its endpoints and authorities.
+#[derive(Clone, Copy)]
+pub(super) enum Delivery<'a> {
+    Ads,
+    /// All in here. No endpoints: nobody answers.
+    Inline(Option<&'a Endpoints>),
+}
+
+pub(super) fn build_cluster(upstream: &Upstream, delivery: Delivery<'_>) -> Cluster {
     let Upstream { key, protocol, tls, sticky_source, external, connect_timeout } = upstream;
     let name = names::cluster(key).name.to_string();
     let cluster = Cluster {
@@ -112,11 +121,7 @@ pub(super) fn build_cluster(upstream: &Upstream) -> Cluster {
         per_connection_buffer_limit_bytes: Some(proto::uint(BUFFER_BYTES)),
         lb_policy: if *sticky_source { LbPolicy::Maglev } else { LbPolicy::RoundRobin }.into(),
         circuit_breakers: Some(circuit_breakers()),
-        // One entry: a map has no order to lose.
-        typed_extension_protocol_options: HashMap::from([(
-            PROTOCOL_OPTIONS.to_owned(),
-            proto::any(&protocol_options(*protocol)),
-        )]),
+        typed_extension_protocol_options: protocol_options(*protocol),
         common_lb_config: Some(CommonLbConfig {
             healthy_panic_threshold: Some(Percent { value: PANIC_PERCENT }),
             // Envoy would hold back a draining mark for 1 s.
@@ -124,7 +129,10 @@ pub(super) fn build_cluster(upstream: &Upstream) -> Cluster {
             ..CommonLbConfig::default()
         }),
         transport_socket: tls.as_ref().map(|tls| {
-            proto::transport_socket("envoy.transport_sockets.tls", &tls_context(key, tls, *protocol))
+            proto::transport_socket(
+                "envoy.transport_sockets.tls",
+                &tls_context(key, tls, *protocol, delivery),
+            )
         }),
         upstream_connection_options: Some(keepalive()),
         // What the API server no longer lists is gone, whatever a health check thinks.
@@ -132,9 +140,10 @@ pub(super) fn build_cluster(upstream: &Upstream) -> Cluster {
         name,
         ..Cluster::default()
     };
-    match external {
-        None => by_eds(cluster),
-        Some((host, port)) => by_dns(cluster, host, *port),
+    match (external, delivery) {
+        (Some((host, port)), _) => by_dns(cluster, host, *port),
+        (None, Delivery::Ads) => by_eds(cluster),
+        (None, Delivery::Inline(endpoints)) => by_list(cluster, endpoints),
     }
 }
 
@@ -146,6 +155,15 @@ fn by_eds(cluster: Cluster) -> Cluster {
     Cluster {
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         eds_cluster_config: Some(eds),
+        ..cluster
+    }
+}
+
+fn by_list(cluster: Cluster, list: Option<&Endpoints>) -> Cluster {
+    let nobody = ClusterLoadAssignment { cluster_name: cluster.name.clone(), ..Default::default() };
+    Cluster {
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        load_assignment: Some(list.map_or(nobody, endpoints::build_assignment)),
         ..cluster
     }
 }
@@ -192,20 +210,31 @@ fn circuit_breakers() -> CircuitBreakers {
     CircuitBreakers { thresholds: vec![thresholds], per_host_thresholds: Vec::new() }
 }
 
-fn protocol_options(protocol: UpstreamProtocol) -> HttpProtocolOptions {
-    let protocol = match protocol {
-        UpstreamProtocol::Http1 => ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
-        UpstreamProtocol::Http2 => ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions {
+fn protocol_options(protocol: UpstreamProtocol) -> HashMap<String, Any> {
+    match protocol {
+        UpstreamProtocol::Http1 => {
+            explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
+        }
+        UpstreamProtocol::Http2 => explicit_http2(Http2ProtocolOptions {
             initial_stream_window_size: Some(proto::uint(edge::STREAM_WINDOW_BYTES)),
             initial_connection_window_size: Some(proto::uint(edge::CONNECTION_WINDOW_BYTES)),
             ..Http2ProtocolOptions::default()
         }),
-    };
+    }
+}
+
+pub(super) fn explicit_http2(options: Http2ProtocolOptions) -> HashMap<String, Any> {
+    explicit(ProtocolConfig::Http2ProtocolOptions(options))
+}
+
+/// One entry: a map that has no order to lose.
+fn explicit(protocol: ProtocolConfig) -> HashMap<String, Any> {
     let explicit = ExplicitHttpConfig { protocol_config: Some(protocol) };
-    HttpProtocolOptions {
+    let options = HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..HttpProtocolOptions::default()
-    }
+    };
+    HashMap::from([(PROTOCOL_OPTIONS.to_owned(), proto::any(&options))])
 }
 
 fn keepalive() -> UpstreamConnectionOptions {
@@ -219,27 +248,39 @@ fn keepalive() -> UpstreamConnectionOptions {
     }
 }
 
-fn tls_context(key: &UpstreamKey, tls: &UpstreamTls, protocol: UpstreamProtocol) -> UpstreamTlsContext {
+fn tls_context(
+    key: &UpstreamKey,
+    tls: &UpstreamTls,
+    protocol: UpstreamProtocol,
+    delivery: Delivery<'_>,
+) -> UpstreamTlsContext {
     let UpstreamTls { server_name, ca } = tls;
     let alpn = match protocol {
         UpstreamProtocol::Http1 => "http/1.1",
         UpstreamProtocol::Http2 => "h2",
     };
-    let authorities = ca.as_ref().map(|_| SdsSecretConfig {
-        name: names::authorities(key).name.to_string(),
-        sds_config: Some(proto::ads()),
+    let expected = expected_name(server_name.as_deref());
+    let validation = ca.as_ref().map(|pem| match delivery {
+        Delivery::Ads => {
+            ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+                default_validation_context: Some(expected),
+                validation_context_sds_secret_config: Some(SdsSecretConfig {
+                    name: names::authorities(key).name.to_string(),
+                    sds_config: Some(proto::ads()),
+                }),
+                ..CombinedCertificateValidationContext::default()
+            })
+        }
+        Delivery::Inline(_) => ValidationContextType::ValidationContext(CertificateValidationContext {
+            trusted_ca: Some(proto::inline(pem.expose())),
+            ..expected
+        }),
     });
     UpstreamTlsContext {
         sni: server_name.as_deref().unwrap_or_default().to_owned(),
         common_tls_context: Some(CommonTlsContext {
             alpn_protocols: vec![alpn.to_owned()],
-            validation_context_type: authorities.map(|authorities| {
-                ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
-                    default_validation_context: Some(expected_name(server_name.as_deref())),
-                    validation_context_sds_secret_config: Some(authorities),
-                    ..CombinedCertificateValidationContext::default()
-                })
-            }),
+            validation_context_type: validation,
             ..CommonTlsContext::default()
         }),
         ..UpstreamTlsContext::default()
@@ -247,7 +288,7 @@ fn tls_context(key: &UpstreamKey, tls: &UpstreamTls, protocol: UpstreamProtocol)
 }
 
 /// A certificate of the right authority but of somebody else is refused.
-pub(super) fn expected_name(name: Option<&str>) -> CertificateValidationContext {
+fn expected_name(name: Option<&str>) -> CertificateValidationContext {
     let matcher = name.map(|name| SubjectAltNameMatcher {
         san_type: SanType::Dns.into(),
         matcher: Some(proto::text(MatchPattern::Exact(name.to_owned()))),
