@@ -23,6 +23,6 @@ mod utc;
 pub use check::{check, check_step, free};
 pub use desk::Desk;
 pub use ledger::{Broken, Entry, Ledger, State};
-pub use plan::{Allocation, ClaimFinding, Plan, Release, Request, plan, release};
+pub use plan::{Allocation, ClaimFinding, Plan, Release, Request, end_quarantine, plan, release};
 pub use pool::{ENTRIES_MAX, Pool, Pools};
 pub use range::{Family, Span, Spans};
