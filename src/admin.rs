@@ -19,7 +19,7 @@
 
 mod site;
 
-pub use site::{Site, Supervised};
+pub use site::{Processes, Site, Supervised};
 
 use crate::base::ObjectKey;
 use serde::Serialize;

@@ -16,4 +16,4 @@ pub use self::core::Core;
 pub use emit::{Publication, ZoneChange};
 pub use ledger::LedgerThread;
 pub use observed::Observed;
-pub use run::{Inlets, Pipeline, Query};
+pub use run::{Inlets, Pipeline, Query, Released};

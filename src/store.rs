@@ -59,7 +59,6 @@ pub struct Store {
     /// None after it could not be written: it is begun anew with the next commit.
     backup: Option<Backup>,
     next_history: u64,
-    next_batch: u64,
     /// Held as long as this lives.
     _lock: fs::File,
 }
@@ -102,9 +101,8 @@ impl Store {
             ages.insert(document::object(object).map_err(|why| corrupt(&path, &why))?, *seen);
         }
         let serials = document.serials.into_iter().map(|SerialDoc { zone, serial }| (zone, serial)).collect();
-        let next_batch = ages.values().map(|seen| seen.batch).max().unwrap_or(0) + 1;
         let mut store =
-            Self { dir: dir.to_owned(), file, backup: None, next_history, next_batch, _lock: lock };
+            Self { dir: dir.to_owned(), file, backup: None, next_history, _lock: lock };
         store.backup = Some(store.begin_backup()?);
         if !created {
             mark_created(dir)?;
@@ -160,22 +158,14 @@ impl Store {
         Ok(plan)
     }
 
-    /// Remembers that these objects, new to the caller, were seen now (Unix
-    /// seconds), together. Gives what to enter in its [`Ages`].
-    pub fn first_seen(&mut self, objects: &[ObjectKey], now: i64) -> Result<FirstSeen, StoreError> {
-        let seen = FirstSeen { seconds: now, batch: self.next_batch };
-        let rows: Vec<Change> =
-            objects.iter().map(|object| row(Kind::Age, object.to_string(), &seen)).collect();
-        if !rows.is_empty() {
-            self.write(&rows)?;
-            self.next_batch += 1;
-        }
-        Ok(seen)
-    }
-
-    /// These objects are gone: should they come again, they are new.
-    pub fn forget_ages(&mut self, objects: &[ObjectKey]) -> Result<(), StoreError> {
-        let rows: Vec<Change> = objects.iter().map(|object| gone(Kind::Age, object.to_string())).collect();
+    /// Remembers when objects were first seen, or (none) forgets: should one come
+    /// again, it is new. The source that sees them numbers the batches.
+    pub fn remember_ages(&mut self, ages: &[(ObjectKey, Option<FirstSeen>)]) -> Result<(), StoreError> {
+        let age = |(object, seen): &(ObjectKey, Option<FirstSeen>)| match seen {
+            Some(seen) => row(Kind::Age, object.to_string(), seen),
+            None => gone(Kind::Age, object.to_string()),
+        };
+        let rows: Vec<Change> = ages.iter().map(age).collect();
         if rows.is_empty() { Ok(()) } else { self.write(&rows) }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     base::Text,
     compile::{Compile, Delta, FactKey, Input, Outcome},
     inputs::{Change, Fact},
-    ipam::{Desk, Ledger, Plan, Pools},
+    ipam::{self, Desk, Ledger, Plan, Pools},
     ir::{GatewayKey, ListenerKey},
     report::Finding,
     translate::Options,
@@ -21,7 +21,9 @@ use std::{
 pub struct Core {
     compile: Compile,
     pools: BTreeMap<Text, Arc<VipPoolSpec>>,
+    read_pools: Arc<Pools>,
     pool_findings: Vec<Finding>,
+    claims: BTreeSet<Text>,
     desk: Desk,
     ledger: Ledger,
     emitter: Emitter,
@@ -34,7 +36,9 @@ impl Core {
         let mut core = Self {
             compile: Compile::new(options),
             pools: BTreeMap::new(),
+            read_pools: Arc::default(),
             pool_findings: Vec::new(),
+            claims: BTreeSet::new(),
             desk: Desk::default(),
             emitter: Emitter::default(),
             ledger,
@@ -64,7 +68,8 @@ impl Core {
         if pools_changed {
             let (pools, report) = Pools::read(self.pools.iter().map(|(name, spec)| (&**name, &**spec)));
             self.pool_findings = report.into_findings();
-            self.desk.set_pools(Arc::new(pools));
+            self.read_pools = Arc::new(pools);
+            self.desk.set_pools(Arc::clone(&self.read_pools));
         }
         let facts = changes.into_iter().map(|Change { key, fact }| (FactKey::Object(key), fact.map(Input::Object)));
         self.compile(facts.collect());
@@ -82,13 +87,35 @@ impl Core {
 
     /// The plan has been written: only now its addresses are announced.
     pub fn written(&mut self, plan: &Plan) {
-        self.ledger.apply(plan).expect("a plan fits the ledger it was made for");
         self.desk.done(plan);
+        self.apply(plan);
+    }
+
+    fn apply(&mut self, plan: &Plan) {
+        self.ledger.apply(plan).expect("a plan fits the ledger it was made for");
         let mut claims: BTreeSet<Text> = BTreeSet::new();
         claims.extend(plan.allocate.iter().map(|allocation| allocation.claim.clone()));
         claims.extend(plan.release.iter().map(|release| release.claim.clone()));
         let facts = claims.iter().map(|claim| self.allocation(claim)).collect();
         self.compile(facts);
+    }
+
+    /// Whether objects stand behind a claim.
+    #[must_use]
+    pub fn is_claimed(&self, claim: &Text) -> bool {
+        self.claims.contains(claim)
+    }
+
+    /// A plan that releases what a claim holds, for an operator.
+    #[must_use]
+    pub fn release(&self, claim: &Text, now: i64) -> Plan {
+        ipam::release(&self.read_pools, &self.ledger, claim, now)
+    }
+
+    /// That plan has been written.
+    pub fn released(&mut self, plan: &Plan) {
+        self.apply(plan);
+        self.desk.retry();
     }
 
     /// Plans and applies without a store, as `tidegate translate` does.
@@ -143,7 +170,13 @@ impl Core {
         for outcome in outcomes {
             if let Outcome::Gateway(key, gateway) = &outcome {
                 let claim = gateway.as_ref().map(|gateway| Arc::new(gateway.claim.clone()));
-                self.desk.set_claim(&key.to_string().into(), claim);
+                let name: Text = key.to_string().into();
+                if claim.is_some() {
+                    self.claims.insert(Arc::clone(&name));
+                } else {
+                    self.claims.remove(&name);
+                }
+                self.desk.set_claim(&name, claim);
             }
             self.emitter.emit(outcome);
         }

@@ -2,7 +2,7 @@
 
 use super::{Core, LedgerThread, Publication, ZoneChange, observed::Observed};
 use crate::{
-    base::ObjectKey,
+    base::{ObjectKey, Text},
     clock,
     dns::SharedZones,
     report::{Finding, Severity},
@@ -14,10 +14,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A question to the loop's state, answered between two batches.
-pub type Query = Box<dyn FnOnce(&Pipeline) + Send>;
+
+pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
 
 /// What the loop listens to.
 pub struct Inlets {
@@ -34,6 +35,8 @@ pub struct Pipeline {
     fleet: Handle,
     observed: Observed,
     serials: Serials,
+    /// Releases an operator asked for, and who waits to hear of them.
+    releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
     told: BTreeMap<ObjectKey, Vec<Finding>>,
     /// The first full sync is complete: from here on things are published.
@@ -57,6 +60,7 @@ impl Pipeline {
             observed: Observed::new(fleet.clone()),
             fleet,
             serials,
+            releases: Vec::new(),
             told: BTreeMap::new(),
             synced: false,
             adopted: false,
@@ -79,13 +83,44 @@ impl Pipeline {
                     self.collect(all).await;
                 }
                 Some(event) = events.recv() => self.observed.event(event),
-                Some(query) = queries.recv() => query(&self),
+                Some(query) = queries.recv() => {
+                    query(&mut self);
+                    self.release_asked().await;
+                }
                 () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
                     self.wake_at = None;
                     self.settle().await;
                 }
             }
         }
+    }
+
+    /// Has the addresses of a claim released that no object stands behind.
+    pub fn ask_release(&mut self, claim: Text, tell: oneshot::Sender<Released>) {
+        self.releases.push((claim, tell));
+    }
+
+    async fn release_asked(&mut self) {
+        for (claim, tell) in std::mem::take(&mut self.releases) {
+            let released = self.release(&claim).await;
+            let _ = tell.send(released);
+        }
+    }
+
+    async fn release(&mut self, claim: &Text) -> Released {
+        if !self.synced {
+            return Err("the sources are not read yet".to_owned());
+        }
+        if self.core.is_claimed(claim) {
+            return Err(format!("{claim} is in use: its addresses go when the objects behind it go"));
+        }
+        let plan = self.core.release(claim, clock::now_unix());
+        let to_write = plan.clone();
+        let written = self.ledger.ask(move |store| store.commit(&to_write)).await;
+        written.map_err(|error| error.to_string())?;
+        self.core.released(&plan);
+        self.settle().await;
+        Ok(plan.release.iter().map(|release| release.address).collect())
     }
 
     async fn collect(&mut self, batches: Vec<Batch>) {
@@ -234,6 +269,9 @@ impl Pipeline {
         self.synced && self.fleet.ready()
     }
 }
+
+/// The addresses released, or why none were.
+pub type Released = Result<Vec<std::net::IpAddr>, String>;
 
 type Records = Vec<(crate::base::HostPattern, Option<std::sync::Arc<crate::ir::RecordSet>>)>;
 

@@ -89,8 +89,8 @@ fn some_user(dir: &Path) -> User {
     user.step(175, &[("c", false)]);
     let shop = ObjectKey::new(ObjectKind::Ingress, "shop", "cart");
     let class = ObjectKey::cluster(ObjectKind::IngressClass, "public");
-    assert_eq!(user.opened.store.first_seen(&[shop], 7).expect("written").batch, 1);
-    assert_eq!(user.opened.store.first_seen(&[class], 8).expect("written").batch, 2);
+    let seen = |seconds, batch| Some(FirstSeen { seconds, batch });
+    user.opened.store.remember_ages(&[(shop, seen(7, 1)), (class, seen(8, 2))]).expect("written");
     let serial = Serial { content: Version(7), serial: 3 };
     user.opened.store.set_serial("example.com", &serial).expect("written");
     user
@@ -106,9 +106,7 @@ fn what_was_written_is_there_again() {
     assert_eq!(user.opened.serials["example.com"], Serial { content: Version(7), serial: 3 });
     let shop: ObjectKey = "Ingress/shop/cart".parse().expect("a key");
     assert_eq!(user.opened.ages[&shop], FirstSeen { seconds: 7, batch: 1 });
-    let again = user.opened.store.first_seen(std::slice::from_ref(&shop), 9).expect("written");
-    assert_eq!(again.batch, 3);
-    user.opened.store.forget_ages(std::slice::from_ref(&shop)).expect("written");
+    user.opened.store.remember_ages(&[(shop.clone(), None)]).expect("written");
     drop(user);
     assert!(!User::open(dir.path()).opened.ages.contains_key(&shop));
 }
