@@ -44,7 +44,7 @@ use std::{
 };
 
 /// What happened is remembered for this many events.
-pub const HISTORY_MAX: u64 = 10_000;
+pub const HISTORY_MAX: usize = 10_000;
 
 const LEDGER: &str = "ledger.redb";
 const BACKUP: &str = "ledger.backup.jsonl";
@@ -135,7 +135,7 @@ impl Store {
         let count = events.len() as u64;
         for (number, event) in (self.next_history..).zip(events) {
             changes.push(row(Kind::History, history_key(number), &event));
-            if let Some(old) = number.checked_sub(HISTORY_MAX) {
+            if let Some(old) = number.checked_sub(HISTORY_MAX as u64) {
                 changes.push(gone(Kind::History, history_key(old)));
             }
         }

@@ -557,4 +557,31 @@ proptest! {
             prop_assert_eq!(free(&world.pools(), &world.ledger, family), world.pools().count(family));
         }
     }
+
+    /// One batch, read in any order: one outcome.
+    #[test]
+    fn order_does_not_matter(
+        specs in prop::collection::vec(spec(), NAMES.len()),
+        (claims, shuffled) in prop::collection::vec(any_claim(), 1..12).prop_flat_map(|claims| {
+            let mut named = BTreeMap::new();
+            named.extend(claims.into_iter().map(|claim| (claim.name.clone(), claim)));
+            let claims: Vec<Claim> = named.into_values().collect();
+            (Just(claims.clone()), Just(claims).prop_shuffle())
+        }),
+    ) {
+        let (mut one, mut other) = (World::default(), World::default());
+        for (name, spec) in NAMES.iter().zip(&specs) {
+            one.pool(name, Some(spec.clone()));
+        }
+        for claim in claims {
+            one.claim(claim);
+        }
+        for claim in shuffled {
+            other.claim(claim);
+        }
+        for (name, spec) in NAMES.iter().zip(&specs).rev() {
+            other.pool(name, Some(spec.clone()));
+        }
+        prop_assert_eq!(one.step(), other.step());
+    }
 }

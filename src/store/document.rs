@@ -1,6 +1,7 @@
 //! The state as a document: what `tidegate vip export` prints and `import` reads.
 
 use super::{
+    HISTORY_MAX,
     ages::FirstSeen,
     error::StoreError,
     file::{Change, FORMAT, Kind},
@@ -147,7 +148,8 @@ impl ExportDoc {
         for SerialDoc { zone, serial } in serials {
             rows.push(row(Kind::Serial, zone.clone(), serial));
         }
-        for (i, entry) in (0..).zip(history) {
+        let newest = history.len().saturating_sub(HISTORY_MAX);
+        for (i, entry) in (0..).zip(&history[newest..]) {
             rows.push(row(Kind::History, history_key(i), entry));
         }
         let mut seen = BTreeSet::new();
