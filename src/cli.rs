@@ -9,6 +9,7 @@ mod bootstrap;
 mod completion;
 mod crds;
 mod echo;
+mod offline;
 mod output;
 mod query;
 mod status;
@@ -30,7 +31,8 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings (or something differs), 2 usage, 3 cannot reach or start.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine, 1 findings (or something differs), 2 usage, 3 cannot reach or start.";
 
 #[derive(Subcommand)]
 enum Command {

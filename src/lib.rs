@@ -2,10 +2,13 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod dns;
+pub mod engine;
 pub mod incremental;
 pub mod inputs;
 pub mod ipam;

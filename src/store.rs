@@ -101,8 +101,7 @@ impl Store {
             ages.insert(document::object(object).map_err(|why| corrupt(&path, &why))?, *seen);
         }
         let serials = document.serials.into_iter().map(|SerialDoc { zone, serial }| (zone, serial)).collect();
-        let mut store =
-            Self { dir: dir.to_owned(), file, backup: None, next_history, _lock: lock };
+        let mut store = Self { dir: dir.to_owned(), file, backup: None, next_history, _lock: lock };
         store.backup = Some(store.begin_backup()?);
         if !created {
             mark_created(dir)?;

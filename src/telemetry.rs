@@ -22,7 +22,9 @@ pub enum LogForm {
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    #[error("the log filter {filter:?} is not one ({source}); write e.g. `info` or `tidegate::server=debug,warn`")]
+    #[error(
+        "the log filter {filter:?} is not one ({source}); write e.g. `info` or `tidegate::server=debug,warn`"
+    )]
     Filter {
         filter: String,
         #[source]

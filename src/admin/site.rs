@@ -37,7 +37,10 @@ pub struct Site {
 
 impl Site {
     /// Asks the pipeline; nothing when it has ended.
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Pipeline) -> T + Send + 'static) -> Option<T> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Pipeline) -> T + Send + 'static,
+    ) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         let query: Query = Box::new(move |pipeline| {
             let _ = sender.send(question(pipeline));
@@ -59,7 +62,9 @@ impl Site {
     }
 
     pub(super) async fn object(&self, object: ObjectKey) -> Option<ObjectStatus> {
-        self.ask(move |pipeline| status::object_status(pipeline.core(), pipeline.observed(), &object)).await.flatten()
+        self.ask(move |pipeline| status::object_status(pipeline.core(), pipeline.observed(), &object))
+            .await
+            .flatten()
     }
 
     pub(super) async fn vips(&self) -> Vec<VipStatus> {
@@ -96,7 +101,9 @@ impl Site {
         self.add_streams(&mut engines);
         self.add_processes(&mut engines);
         let behind = engines.iter().find(|engine| !engine.synced);
-        behind.map(|engine| format!("engine {} is not in sync ({}, {})", engine.name, engine.state, engine.sync))
+        behind.map(|engine| {
+            format!("engine {} is not in sync ({}, {})", engine.name, engine.state, engine.sync)
+        })
     }
 
     fn add_streams(&self, engines: &mut Vec<EngineStatus>) {
@@ -118,7 +125,11 @@ impl Site {
             let engine = match found {
                 Some(engine) => engine,
                 None => {
-                    engines.push(EngineStatus { name, sync: "NOT SENT".to_owned(), ..EngineStatus::default() });
+                    engines.push(EngineStatus {
+                        name,
+                        sync: "NOT SENT".to_owned(),
+                        ..EngineStatus::default()
+                    });
                     engines.last_mut().expect("one was pushed")
                 }
             };
@@ -133,7 +144,11 @@ impl Site {
         let counts = self.ask(|pipeline| {
             let core = pipeline.core();
             let held = core.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
-            let errors = core.compiled().all_findings().filter(|f| f.severity == crate::report::Severity::Error).count();
+            let errors = core
+                .compiled()
+                .all_findings()
+                .filter(|f| f.severity == crate::report::Severity::Error)
+                .count();
             (core.compiled().runs(), held, core.desk().waiting().count(), errors)
         });
         if let Some((runs, held, waiting, errors)) = counts.await {
@@ -145,10 +160,23 @@ impl Site {
         let engines = self.fleet.engines();
         let synced = engines.iter().filter(|engine| engine.synced).count();
         metric(&mut text, "tidegate_engines_connected", "gauge", "xDS streams.", engines.len());
-        metric(&mut text, "tidegate_engines_synced", "gauge", "xDS streams with nothing outstanding.", synced);
-        metric(&mut text, "tidegate_xds_impostors_total", "counter", "Peers refused for their identity.", self.fleet.impostors());
+        metric(
+            &mut text,
+            "tidegate_engines_synced",
+            "gauge",
+            "xDS streams with nothing outstanding.",
+            synced,
+        );
+        metric(
+            &mut text,
+            "tidegate_xds_impostors_total",
+            "counter",
+            "Peers refused for their identity.",
+            self.fleet.impostors(),
+        );
         for sample in self.dns.samples() {
-            let label = sample.label.map(|(name, value)| format!("{{{name}=\"{value}\"}}")).unwrap_or_default();
+            let label =
+                sample.label.map(|(name, value)| format!("{{{name}=\"{value}\"}}")).unwrap_or_default();
             let _ = writeln!(text, "tidegate_{}{label} {}", sample.name, sample.value);
         }
         text

@@ -88,10 +88,10 @@ pub(super) fn print<T: Serialize>(
 ) -> Result<(), Failure> {
     let text = match format {
         Format::Table => columns(&table(value)),
-        Format::Json => {
-            serde_json::to_string_pretty(value).expect("our own types are JSON") + "\n"
+        Format::Json => serde_json::to_string_pretty(value).expect("our own types are JSON") + "\n",
+        Format::Yaml => {
+            crate::yaml::to_string(value).map_err(|error| Failure::unreachable(error.to_string()))?
         }
-        Format::Yaml => crate::yaml::to_string(value).map_err(|error| Failure::unreachable(error.to_string()))?,
     };
     line(&text)
 }
@@ -107,7 +107,13 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
 fn columns(rows: &[Vec<String>]) -> String {
     // A row of one cell is a sentence, and takes no part.
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |n: usize| rows.iter().filter(|row| row.len() > 1).filter_map(|row| row.get(n)).map(|cell| cell.chars().count()).max();
+    let width = |n: usize| {
+        rows.iter()
+            .filter(|row| row.len() > 1)
+            .filter_map(|row| row.get(n))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let widths: Vec<_> = (0..count).map(|n| width(n).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {

@@ -21,9 +21,14 @@ const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `GET`, or `POST` with no body. None for "no such object".
-pub(super) fn ask<T: DeserializeOwned>(admin: SocketAddr, method: Method, path: &str) -> Result<Option<T>, Failure> {
+pub(super) fn ask<T: DeserializeOwned>(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<Option<T>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(admin, method, path)).await });
+    let answer =
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(admin, method, path)).await });
     let (status, body) = match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(why)) => {
@@ -53,6 +58,7 @@ async fn exchange(admin: SocketAddr, method: Method, path: &str) -> Exchanged {
         .method(method)
         .uri(path)
         .header("host", admin.to_string())
+        .header("x-tidegate-admin", "1")
         .body(Empty::<bytes::Bytes>::new())?;
     let answer = async {
         let response = sender.send_request(request).await?;

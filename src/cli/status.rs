@@ -39,7 +39,8 @@ pub(super) fn run(args: &StatusArgs) -> Result<Exit, Failure> {
 }
 
 fn exit(objects: &[ObjectStatus]) -> Exit {
-    let broken = objects.iter().any(|object| object.findings.iter().any(|finding| finding.severity == "Error"));
+    let broken =
+        objects.iter().any(|object| object.findings.iter().any(|finding| finding.severity == "Error"));
     if broken { Exit::Findings } else { Exit::Fine }
 }
 
@@ -77,7 +78,11 @@ fn objects(objects: &[ObjectStatus]) -> Vec<Vec<String>> {
     }
     for object in objects.iter().filter(|object| !object.findings.is_empty()) {
         rows.push(Vec::new());
-        rows.push(vec![format!("{}{}", object.object, object.source.as_ref().map_or(String::new(), |at| format!(" ({at})")))]);
+        rows.push(vec![format!(
+            "{}{}",
+            object.object,
+            object.source.as_ref().map_or(String::new(), |at| format!(" ({at})"))
+        )]);
         for finding in &object.findings {
             // A row of its own: a long sentence must not widen a column.
             let at = if finding.field.is_empty() { String::new() } else { format!(" {}", finding.field) };

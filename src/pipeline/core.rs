@@ -71,7 +71,8 @@ impl Core {
             self.read_pools = Arc::new(pools);
             self.desk.set_pools(Arc::clone(&self.read_pools));
         }
-        let facts = changes.into_iter().map(|Change { key, fact }| (FactKey::Object(key), fact.map(Input::Object)));
+        let facts =
+            changes.into_iter().map(|Change { key, fact }| (FactKey::Object(key), fact.map(Input::Object)));
         self.compile(facts.collect());
     }
 

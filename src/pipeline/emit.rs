@@ -118,7 +118,11 @@ impl Emitter {
             None => (None, None),
         };
         self.put(names::cluster(&key), cluster);
-        let had = if authorities.is_some() { !self.verified.insert(key.clone()) } else { self.verified.remove(&key) };
+        let had = if authorities.is_some() {
+            !self.verified.insert(key.clone())
+        } else {
+            self.verified.remove(&key)
+        };
         if authorities.is_some() || had {
             self.put(names::authorities(&key), authorities);
         }

@@ -54,7 +54,9 @@ impl Observed {
         for (file, located) in findings {
             for located in &located {
                 match located.severity() {
-                    Severity::Error | Severity::Warning => tracing::warn!(finding = %located, "A file has a finding"),
+                    Severity::Error | Severity::Warning => {
+                        tracing::warn!(finding = %located, "A file has a finding")
+                    }
                     Severity::Info => tracing::debug!(finding = %located, "A file has a finding"),
                 }
             }
@@ -104,7 +106,10 @@ impl Observed {
         for (path, located) in &self.files {
             for located in located {
                 if let What::Text { severity: Severity::Error | Severity::Warning, message } = &located.what {
-                    let file = located.place.as_ref().map_or_else(|| path.display().to_string(), ToString::to_string);
+                    let file = located
+                        .place
+                        .as_ref()
+                        .map_or_else(|| path.display().to_string(), ToString::to_string);
                     files.push(FileStatus { file, message: message.clone() });
                 }
             }

@@ -52,7 +52,13 @@ const BATCHES_MAX: usize = 64;
 
 impl Pipeline {
     #[must_use]
-    pub fn new(core: Core, ledger: LedgerThread, zones: SharedZones, fleet: Handle, serials: Serials) -> Self {
+    pub fn new(
+        core: Core,
+        ledger: LedgerThread,
+        zones: SharedZones,
+        fleet: Handle,
+        serials: Serials,
+    ) -> Self {
         Self {
             core,
             ledger,
@@ -244,7 +250,9 @@ impl Pipeline {
                     Severity::Error | Severity::Warning => {
                         tracing::warn!(%object, ?reason, field, message, "An object has a finding");
                     }
-                    Severity::Info => tracing::debug!(%object, ?reason, field, message, "An object has a finding"),
+                    Severity::Info => {
+                        tracing::debug!(%object, ?reason, field, message, "An object has a finding")
+                    }
                 }
             }
             if !findings.is_empty() {
