@@ -28,19 +28,28 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Takes in an event; times are durations since any fixed instant.
-    pub(super) fn event(&mut self, event: &Event, now: Duration) {
+    /// Takes in an event; times are durations since any fixed instant. Roots
+    /// that are files are read whatever they are called.
+    pub(super) fn event(&mut self, event: &Event, roots: &[PathBuf], now: Duration) {
         if event.need_rescan() {
             self.all = true;
         }
         for path in &event.paths {
-            self.path_event(event.kind, path, now);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let root = roots.contains(path);
+            match event.kind {
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+                    self.path_event(event.kind, path, root || is_manifest(&name), now);
+                }
+                // What a root has become, if it is there at all, a scan tells.
+                _ if root => self.all = true,
+                kind => self.path_event(kind, path, is_manifest(&name), now),
+            }
         }
     }
 
-    fn path_event(&mut self, kind: EventKind, path: &Path, now: Duration) {
+    fn path_event(&mut self, kind: EventKind, path: &Path, file: bool, now: Duration) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = is_manifest(&name);
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) if file => self.look(path),
             EventKind::Access(_) => {}
@@ -107,13 +116,25 @@ mod tests {
     fn check(events: &[(EventKind, &str)], expected: &[&str]) {
         let mut wanted = Wanted::default();
         for (kind, path) in events {
-            wanted.event(&Event::new(*kind).add_path(PathBuf::from(path)), NOW);
+            wanted.event(&Event::new(*kind).add_path(PathBuf::from(path)), &[], NOW);
         }
         let mut found: Vec<String> = Vec::new();
         found.extend(wanted.all.then(|| "all".to_owned()));
         found.extend(wanted.paths.iter().map(|path| path.display().to_string()));
         found.extend(wanted.writing.keys().map(|path| format!("writing:{}", path.display())));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_root_is_read_whatever_it_is_called() {
+        let root = PathBuf::from("d/objects.conf");
+        let wanted = |kind| {
+            let mut wanted = Wanted::default();
+            wanted.event(&Event::new(kind).add_path(root.clone()), std::slice::from_ref(&root), NOW);
+            wanted
+        };
+        assert!(wanted(CLOSE).paths.contains(&root) && !wanted(CLOSE).all);
+        assert!(wanted(EventKind::Remove(RemoveKind::File)).all);
     }
 
     const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -141,14 +162,14 @@ mod tests {
     #[test]
     fn lost_events_mean_everything() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(EventKind::Other).set_flag(Flag::Rescan), NOW);
+        wanted.event(&Event::new(EventKind::Other).set_flag(Flag::Rescan), &[], NOW);
         assert!(wanted.all && wanted.any());
     }
 
     #[test]
     fn a_writer_that_never_closes_is_read_in_the_end() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(WRITE).add_path("a.yaml".into()), NOW);
+        wanted.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], NOW);
         wanted.tick(NOW);
         assert!(!wanted.any());
         assert_eq!(wanted.next(), Some(NOW + WRITER_QUIET));

@@ -142,12 +142,20 @@ pub(super) fn look(path: &Path, limits: &yaml::Limits) -> (Seen, Option<Stamp>) 
     // Not opened before it is known to be a file: a pipe would wait for a writer.
     let opened = fs::metadata(path).and_then(|metadata| match metadata.is_file() {
         true => File::open(path),
-        false => Err(io::Error::other("is no file")),
+        false => Err(io::ErrorKind::NotFound.into()),
     });
     match opened.and_then(|file| Ok((Stamp::of(&file.metadata()?), file))) {
         Ok((stamp, file)) => (read_bounded(file, limits), Some(stamp)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Seen::Gone, None),
         Err(error) => (Seen::Unreadable(error.to_string()), None),
+    }
+}
+
+/// Reads a file that the user named, whatever it is.
+pub(super) fn read_named(path: &Path, limits: &yaml::Limits) -> Seen {
+    match File::open(path) {
+        Ok(file) => read_bounded(file, limits),
+        Err(error) => Seen::Unreadable(error.to_string()),
     }
 }
 
@@ -223,6 +231,6 @@ mod tests {
         assert_eq!(look(&path, &limits).0, Seen::Gone);
         fs::write(&path, "abcdefgh").expect("a file");
         assert_eq!(look(&path, &limits).0, Seen::Bytes(b"abcde".to_vec()), "one more than the limit");
-        assert_eq!(look(folder.path(), &limits).0, Seen::Unreadable("is no file".to_owned()));
+        assert_eq!(look(folder.path(), &limits).0, Seen::Gone, "no file is there");
     }
 }

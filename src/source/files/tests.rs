@@ -52,27 +52,24 @@ impl Watched {
     }
 
     /// Takes batches in until this holds.
-    #[track_caller]
-    fn until(&mut self, what: &'static str, holds: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
-        async move {
-            while !holds(self) {
-                let batch = tokio::time::timeout(DEADLINE, self.batches.recv()).await;
-                let Ok(Some(batch)) = batch else {
-                    panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
+    async fn until(&mut self, what: &'static str, holds: impl Fn(&Self) -> bool) {
+        while !holds(self) {
+            let batch = tokio::time::timeout(DEADLINE, self.batches.recv()).await;
+            let Ok(Some(batch)) = batch else {
+                panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
+            };
+            let Batch { changes, first, whole, findings, places: _, seen } = batch;
+            for change in changes {
+                assert!(self.inputs.apply(change), "every change changes something");
+            }
+            self.first += u32::from(first);
+            self.whole = whole;
+            self.findings.extend(findings);
+            for (key, age) in seen {
+                match age {
+                    Some(age) => self.seen.insert(key, age),
+                    None => self.seen.remove(&key),
                 };
-                let Batch { changes, first, whole, findings, places: _, seen } = batch;
-                for change in changes {
-                    assert!(self.inputs.apply(change), "every change changes something");
-                }
-                self.first += u32::from(first);
-                self.whole = whole;
-                self.findings.extend(findings);
-                for (key, age) in seen {
-                    match age {
-                        Some(age) => self.seen.insert(key, age),
-                        None => self.seen.remove(&key),
-                    };
-                }
             }
         }
     }

@@ -50,7 +50,7 @@ pub fn watch(
     let lost = Arc::new(AtomicBool::new(false));
     let watcher = watcher(event_sender, lost.clone())?;
     let folders = Folders {
-        roots,
+        roots: roots.clone(),
         tree: Tree::new(limits.clone()),
         limits,
         stamps: HashMap::new(),
@@ -62,7 +62,7 @@ pub fn watch(
         complete: Completeness::Waiting,
     };
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    let shell = Shell { events, lost, settle, rescan, sender, now };
+    let shell = Shell { roots, events, lost, settle, rescan, sender, now };
     Ok((receiver, shell.run(folders)))
 }
 
@@ -94,6 +94,7 @@ fn closes_writer(event: &Event) -> bool {
 }
 
 struct Shell<N> {
+    roots: Vec<PathBuf>,
     events: mpsc::Receiver<Event>,
     lost: Arc<AtomicBool>,
     settle: Duration,
@@ -154,11 +155,11 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
 
     /// Takes in an event and those right behind it.
     async fn gather(&mut self, wanted: &mut Wanted, event: &Event, start: Instant) {
-        wanted.event(event, start.elapsed());
+        wanted.event(event, &self.roots, start.elapsed());
         tokio::time::sleep(self.settle).await;
         for _ in 0..EVENTS_MAX {
             match self.events.try_recv() {
-                Ok(event) => wanted.event(&event, start.elapsed()),
+                Ok(event) => wanted.event(&event, &self.roots, start.elapsed()),
                 Err(_) => break,
             }
         }
