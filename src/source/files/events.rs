@@ -14,6 +14,8 @@ use std::{
 /// A file that is being written is read when its writer closes it, or after
 /// this long without another write.
 const WRITER_QUIET: Duration = Duration::from_secs(1);
+/// A file that is written without end is read as it is after this long.
+const WRITER_MAX: Duration = Duration::from_secs(10);
 /// A new file is most often about to be written: its writer gets this long.
 const CREATED_QUIET: Duration = Duration::from_millis(50);
 
@@ -23,8 +25,15 @@ pub(super) struct Wanted {
     /// Everything: folders came or went, or events were lost.
     pub(super) all: bool,
     pub(super) paths: BTreeSet<PathBuf>,
-    /// Files that are being written, and when they are looked at all the same.
-    pub(super) writing: BTreeMap<PathBuf, Duration>,
+    /// Files that are being written.
+    pub(super) writing: BTreeMap<PathBuf, Writing>,
+}
+
+/// Since when a file is being written, and when it is looked at all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Writing {
+    since: Duration,
+    until: Duration,
 }
 
 impl Wanted {
@@ -54,13 +63,13 @@ impl Wanted {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) if file => self.look(path),
             EventKind::Access(_) => {}
             EventKind::Modify(ModifyKind::Data(_)) if file => {
-                self.writing.insert(path.to_owned(), now + WRITER_QUIET);
+                self.written(path, now, WRITER_QUIET);
             }
             EventKind::Modify(ModifyKind::Data(_)) => {}
             // The same as a From and a To, which come too.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {}
             EventKind::Create(CreateKind::File) if file => {
-                self.writing.insert(path.to_owned(), now + CREATED_QUIET);
+                self.written(path, now, CREATED_QUIET);
             }
             EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => self.all = true,
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) if file => self.look(path),
@@ -76,6 +85,12 @@ impl Wanted {
         }
     }
 
+    fn written(&mut self, path: &Path, now: Duration, quiet: Duration) {
+        let since = self.writing.get(path).map_or(now, |writing| writing.since);
+        let until = (now + quiet).min(since + WRITER_MAX);
+        self.writing.insert(path.to_owned(), Writing { since, until });
+    }
+
     fn look(&mut self, path: &Path) {
         self.writing.remove(path);
         self.paths.insert(path.to_owned());
@@ -84,7 +99,7 @@ impl Wanted {
     /// Wants what has been written long enough ago.
     pub(super) fn tick(&mut self, now: Duration) {
         let due: Vec<_> =
-            self.writing.extract_if(.., |_, until| *until <= now).map(|(path, _)| path).collect();
+            self.writing.extract_if(.., |_, writing| writing.until <= now).map(|(path, _)| path).collect();
         self.paths.extend(due);
     }
 
@@ -95,7 +110,7 @@ impl Wanted {
 
     /// When the next file being written is due.
     pub(super) fn next(&self) -> Option<Duration> {
-        self.writing.values().min().copied()
+        self.writing.values().map(|writing| writing.until).min()
     }
 }
 
@@ -175,5 +190,11 @@ mod tests {
         assert_eq!(wanted.next(), Some(NOW + WRITER_QUIET));
         wanted.tick(NOW + WRITER_QUIET);
         assert!(wanted.any() && wanted.next().is_none());
+        let mut endless = Wanted::default();
+        for tenths in 0..200 {
+            let now = NOW + Duration::from_millis(100 * tenths);
+            endless.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], now);
+        }
+        assert_eq!(endless.next(), Some(NOW + WRITER_MAX));
     }
 }

@@ -265,3 +265,22 @@ fn loads_once_with_places() {
     let missing = load_once(&[root.join("missing")], 7, &limits).expect_err("is not there");
     assert!(missing.to_string().contains("check the path"), "{missing}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_that_nobody_takes_in_loses_nothing() {
+    const FILES: usize = 3_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut watched = Watched::new(folder.path(), Options::default());
+    watched.until("the first batch", |this| this.first == 1).await;
+    // Meanwhile no batch is taken in: batches and events wait, then events are lost.
+    for index in 0..FILES {
+        watched.write(&format!("s{index}.yaml"), &service(&format!("s{index}"), 80));
+    }
+    watched.until("all of them", |this| this.inputs.len() == FILES).await;
+}
+
+#[test]
+fn file_contents_do_not_print() {
+    let seen = Seen::Bytes(b"canary".to_vec());
+    assert_eq!(format!("{seen:?}"), "Bytes(6 bytes)");
+}

@@ -166,11 +166,14 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
     }
 }
 
-/// Whether the first full list has been delivered.
+/// How far the first full list has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Completeness {
     Waiting,
+    /// Delivered, but something in it could not be read yet.
     Delivered,
+    /// Seen whole once: what was known before and is not there is forgotten.
+    Whole,
 }
 
 /// The files, and what is known of them.
@@ -214,7 +217,8 @@ impl Folders {
         if first {
             self.complete = Completeness::Delivered;
         }
-        if first && whole {
+        if self.complete == Completeness::Delivered && whole {
+            self.complete = Completeness::Whole;
             self.first_seen.retain(|key| self.tree.has(key));
         }
         let seen = self.first_seen.take();
