@@ -41,7 +41,8 @@ pub(super) struct Scan {
 }
 
 /// Walks the roots. Symbolic links are followed (a ConfigMap's files are links);
-/// a folder that is reached twice is walked once.
+/// a folder that is reached twice is walked once. A file that a link reaches in a
+/// folder that is not walked is seen to change at the periodic scan only.
 pub(super) fn walk(roots: &[PathBuf]) -> Scan {
     let mut scan = Scan::default();
     let mut visited = BTreeSet::new();

@@ -126,7 +126,12 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                     (folders, batch)
                 });
                 let batch;
-                (folders, batch) = pass.await.expect("a pass over the files does not panic");
+                (folders, batch) = match pass.await {
+                    Ok(passed) => passed,
+                    // The runtime ends.
+                    Err(error) if error.is_cancelled() => return,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
                 if let Some(batch) = batch
                     && self.sender.send(batch).await.is_err()
                 {
