@@ -103,8 +103,15 @@ pub fn load_once(paths: &[PathBuf], now: i64, limits: &yaml::Limits) -> Result<L
     if let Some((path, message)) = scan.troubles.into_iter().next() {
         return Err(SourceError::Unreadable { path, message });
     }
-    let mut looks: Vec<_> =
-        scan.files.into_keys().map(|path| (Arc::from(path.as_path()), scan::look(&path, limits).0)).collect();
+    let look = |path: PathBuf| {
+        // What is named may be a pipe, as a shell's `<(command)`; what is found may not.
+        let seen = match roots.contains(&path) {
+            true => scan::read_named(&path, limits),
+            false => scan::look(&path, limits).0,
+        };
+        (Arc::from(path), seen)
+    };
+    let mut looks: Vec<_> = scan.files.into_keys().map(look).collect();
     if !standard_input.is_empty() {
         looks.push((Arc::from(Path::new("-")), scan::read_bounded(std::io::stdin().lock(), limits)));
     }

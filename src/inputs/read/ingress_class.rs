@@ -31,7 +31,7 @@ pub(super) fn read(
         report.error(object.key, "spec.controller", Reason::Invalid, message);
     }
     object.checked(report)?;
-    let (setting, foreign_parameters) = parameters.map_or((None, None), |named| parameters_of(named));
+    let (setting, foreign_parameters) = parameters.map_or((None, None), parameters_of);
     Ok(Some(Fact::IngressClass(Arc::new(IngressClass {
         controller: controller.into(),
         default: object.annotation(DEFAULT).as_deref() == Some("true"),

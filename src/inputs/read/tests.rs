@@ -251,6 +251,11 @@ fn ingress_refusals() {
         &path(&format!("{{path: \"/a\\0\\u202e\", pathType: Exact, {BACKEND}}}")),
         &format!("{at}.path: Error Invalid: '/a\\0\\u{{202e}}' has a control character"),
     );
+}
+
+#[test]
+fn ingress_backends_that_are_refused() {
+    let at = "Ingress/shop/cart spec.rules[0].http.paths[0]";
     check(
         &path("{path: /, pathType: Exact}"),
         &format!("{at}.backend: Error Invalid: is missing: name a service and its port"),

@@ -14,6 +14,8 @@ use std::{
 /// A file that is being written is read when its writer closes it, or after
 /// this long without another write.
 const WRITER_QUIET: Duration = Duration::from_secs(1);
+/// A file that is written without end is read as it is after this long.
+const WRITER_MAX: Duration = Duration::from_secs(10);
 /// A new file is most often about to be written: its writer gets this long.
 const CREATED_QUIET: Duration = Duration::from_millis(50);
 
@@ -23,35 +25,51 @@ pub(super) struct Wanted {
     /// Everything: folders came or went, or events were lost.
     pub(super) all: bool,
     pub(super) paths: BTreeSet<PathBuf>,
-    /// Files that are being written, and when they are looked at all the same.
-    pub(super) writing: BTreeMap<PathBuf, Duration>,
+    /// Files that are being written.
+    pub(super) writing: BTreeMap<PathBuf, Writing>,
+}
+
+/// Since when a file is being written, and when it is looked at all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Writing {
+    since: Duration,
+    until: Duration,
 }
 
 impl Wanted {
-    /// Takes in an event; times are durations since any fixed instant.
-    pub(super) fn event(&mut self, event: &Event, now: Duration) {
+    /// Takes in an event; times are durations since any fixed instant. Roots
+    /// that are files are read whatever they are called.
+    pub(super) fn event(&mut self, event: &Event, roots: &[PathBuf], now: Duration) {
         if event.need_rescan() {
             self.all = true;
         }
         for path in &event.paths {
-            self.path_event(event.kind, path, now);
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let root = roots.contains(path);
+            match event.kind {
+                EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => {
+                    self.path_event(event.kind, path, root || is_manifest(&name), now);
+                }
+                // What a root has become, if it is there at all, a scan tells.
+                _ if root => self.all = true,
+                kind => self.path_event(kind, path, is_manifest(&name), now),
+            }
         }
     }
 
-    fn path_event(&mut self, kind: EventKind, path: &Path, now: Duration) {
+    fn path_event(&mut self, kind: EventKind, path: &Path, file: bool, now: Duration) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = is_manifest(&name);
         match kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) if file => self.look(path),
             EventKind::Access(_) => {}
             EventKind::Modify(ModifyKind::Data(_)) if file => {
-                self.writing.insert(path.to_owned(), now + WRITER_QUIET);
+                self.written(path, now, WRITER_QUIET);
             }
             EventKind::Modify(ModifyKind::Data(_)) => {}
             // The same as a From and a To, which come too.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {}
             EventKind::Create(CreateKind::File) if file => {
-                self.writing.insert(path.to_owned(), now + CREATED_QUIET);
+                self.written(path, now, CREATED_QUIET);
             }
             EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => self.all = true,
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) if file => self.look(path),
@@ -67,6 +85,12 @@ impl Wanted {
         }
     }
 
+    fn written(&mut self, path: &Path, now: Duration, quiet: Duration) {
+        let since = self.writing.get(path).map_or(now, |writing| writing.since);
+        let until = (now + quiet).min(since + WRITER_MAX);
+        self.writing.insert(path.to_owned(), Writing { since, until });
+    }
+
     fn look(&mut self, path: &Path) {
         self.writing.remove(path);
         self.paths.insert(path.to_owned());
@@ -75,7 +99,7 @@ impl Wanted {
     /// Wants what has been written long enough ago.
     pub(super) fn tick(&mut self, now: Duration) {
         let due: Vec<_> =
-            self.writing.extract_if(.., |_, until| *until <= now).map(|(path, _)| path).collect();
+            self.writing.extract_if(.., |_, writing| writing.until <= now).map(|(path, _)| path).collect();
         self.paths.extend(due);
     }
 
@@ -86,7 +110,7 @@ impl Wanted {
 
     /// When the next file being written is due.
     pub(super) fn next(&self) -> Option<Duration> {
-        self.writing.values().min().copied()
+        self.writing.values().map(|writing| writing.until).min()
     }
 }
 
@@ -107,13 +131,25 @@ mod tests {
     fn check(events: &[(EventKind, &str)], expected: &[&str]) {
         let mut wanted = Wanted::default();
         for (kind, path) in events {
-            wanted.event(&Event::new(*kind).add_path(PathBuf::from(path)), NOW);
+            wanted.event(&Event::new(*kind).add_path(PathBuf::from(path)), &[], NOW);
         }
         let mut found: Vec<String> = Vec::new();
         found.extend(wanted.all.then(|| "all".to_owned()));
         found.extend(wanted.paths.iter().map(|path| path.display().to_string()));
         found.extend(wanted.writing.keys().map(|path| format!("writing:{}", path.display())));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_root_is_read_whatever_it_is_called() {
+        let root = PathBuf::from("d/objects.conf");
+        let wanted = |kind| {
+            let mut wanted = Wanted::default();
+            wanted.event(&Event::new(kind).add_path(root.clone()), std::slice::from_ref(&root), NOW);
+            wanted
+        };
+        assert!(wanted(CLOSE).paths.contains(&root) && !wanted(CLOSE).all);
+        assert!(wanted(EventKind::Remove(RemoveKind::File)).all);
     }
 
     const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
@@ -141,18 +177,24 @@ mod tests {
     #[test]
     fn lost_events_mean_everything() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(EventKind::Other).set_flag(Flag::Rescan), NOW);
+        wanted.event(&Event::new(EventKind::Other).set_flag(Flag::Rescan), &[], NOW);
         assert!(wanted.all && wanted.any());
     }
 
     #[test]
     fn a_writer_that_never_closes_is_read_in_the_end() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(WRITE).add_path("a.yaml".into()), NOW);
+        wanted.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], NOW);
         wanted.tick(NOW);
         assert!(!wanted.any());
         assert_eq!(wanted.next(), Some(NOW + WRITER_QUIET));
         wanted.tick(NOW + WRITER_QUIET);
         assert!(wanted.any() && wanted.next().is_none());
+        let mut endless = Wanted::default();
+        for tenths in 0..200 {
+            let now = NOW + Duration::from_millis(100 * tenths);
+            endless.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], now);
+        }
+        assert_eq!(endless.next(), Some(NOW + WRITER_MAX));
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 use std::{collections::HashMap, ops::Range};
 
 /// A file's text, read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Parsed {
     bytes: Vec<u8>,
     documents: Vec<Document>,
@@ -20,7 +20,7 @@ pub(super) struct Parsed {
     error: Option<YamlError>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Document {
     /// Where its chunk stands in `bytes`.
     range: Range<usize>,

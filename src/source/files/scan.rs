@@ -41,7 +41,8 @@ pub(super) struct Scan {
 }
 
 /// Walks the roots. Symbolic links are followed (a ConfigMap's files are links);
-/// a folder that is reached twice is walked once.
+/// a folder that is reached twice is walked once. A file that a link reaches in a
+/// folder that is not walked is seen to change at the periodic scan only.
 pub(super) fn walk(roots: &[PathBuf]) -> Scan {
     let mut scan = Scan::default();
     let mut visited = BTreeSet::new();
@@ -142,12 +143,20 @@ pub(super) fn look(path: &Path, limits: &yaml::Limits) -> (Seen, Option<Stamp>) 
     // Not opened before it is known to be a file: a pipe would wait for a writer.
     let opened = fs::metadata(path).and_then(|metadata| match metadata.is_file() {
         true => File::open(path),
-        false => Err(io::Error::other("is no file")),
+        false => Err(io::ErrorKind::NotFound.into()),
     });
     match opened.and_then(|file| Ok((Stamp::of(&file.metadata()?), file))) {
         Ok((stamp, file)) => (read_bounded(file, limits), Some(stamp)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Seen::Gone, None),
         Err(error) => (Seen::Unreadable(error.to_string()), None),
+    }
+}
+
+/// Reads a file that the user named, whatever it is.
+pub(super) fn read_named(path: &Path, limits: &yaml::Limits) -> Seen {
+    match File::open(path) {
+        Ok(file) => read_bounded(file, limits),
+        Err(error) => Seen::Unreadable(error.to_string()),
     }
 }
 
@@ -223,6 +232,6 @@ mod tests {
         assert_eq!(look(&path, &limits).0, Seen::Gone);
         fs::write(&path, "abcdefgh").expect("a file");
         assert_eq!(look(&path, &limits).0, Seen::Bytes(b"abcde".to_vec()), "one more than the limit");
-        assert_eq!(look(folder.path(), &limits).0, Seen::Unreadable("is no file".to_owned()));
+        assert_eq!(look(folder.path(), &limits).0, Seen::Gone, "no file is there");
     }
 }

@@ -23,6 +23,11 @@ fn ingress(name: &str) -> String {
     )
 }
 
+/// Without the periodic scan: it would find what events should have told.
+fn options() -> Options {
+    Options { rescan: Duration::from_secs(3_600), ..Options::default() }
+}
+
 /// A watched folder, and what its batches add up to.
 struct Watched {
     root: PathBuf,
@@ -52,27 +57,24 @@ impl Watched {
     }
 
     /// Takes batches in until this holds.
-    #[track_caller]
-    fn until(&mut self, what: &'static str, holds: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
-        async move {
-            while !holds(self) {
-                let batch = tokio::time::timeout(DEADLINE, self.batches.recv()).await;
-                let Ok(Some(batch)) = batch else {
-                    panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
+    async fn until(&mut self, what: &'static str, holds: impl Fn(&Self) -> bool) {
+        while !holds(self) {
+            let batch = tokio::time::timeout(DEADLINE, self.batches.recv()).await;
+            let Ok(Some(batch)) = batch else {
+                panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
+            };
+            let Batch { changes, first, whole, findings, places: _, seen } = batch;
+            for change in changes {
+                assert!(self.inputs.apply(change), "every change changes something");
+            }
+            self.first += u32::from(first);
+            self.whole = whole;
+            self.findings.extend(findings);
+            for (key, age) in seen {
+                match age {
+                    Some(age) => self.seen.insert(key, age),
+                    None => self.seen.remove(&key),
                 };
-                let Batch { changes, first, whole, findings, places: _, seen } = batch;
-                for change in changes {
-                    assert!(self.inputs.apply(change), "every change changes something");
-                }
-                self.first += u32::from(first);
-                self.whole = whole;
-                self.findings.extend(findings);
-                for (key, age) in seen {
-                    match age {
-                        Some(age) => self.seen.insert(key, age),
-                        None => self.seen.remove(&key),
-                    };
-                }
             }
         }
     }
@@ -106,7 +108,7 @@ impl Watched {
 async fn writes_renames_and_removals_are_seen() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("a.yaml"), service("a", 80)).expect("writes");
-    let mut watched = Watched::new(folder.path(), Options::default());
+    let mut watched = Watched::new(folder.path(), options());
     watched.until("the first batch", |this| this.first == 1).await;
     assert_eq!(watched.ports(), [("a".to_owned(), 80)]);
 
@@ -141,7 +143,7 @@ async fn folders_come_move_and_go() {
     fs::create_dir_all(outside.join("deep")).expect("folders");
     fs::write(outside.join("a.yaml"), service("a", 80)).expect("writes");
     fs::write(outside.join("deep/b.yaml"), service("b", 80)).expect("writes");
-    let mut watched = Watched::new(folder.path(), Options::default());
+    let mut watched = Watched::new(folder.path(), options());
     watched.until("the first batch, with nothing in it", |this| this.first == 1).await;
 
     fs::rename(&outside, watched.root.join("team")).expect("moves in");
@@ -170,7 +172,7 @@ async fn a_config_map_mount_is_followed() {
     };
     version("..2024_1", 80);
     std::os::unix::fs::symlink("..data/a.yaml", root.join("a.yaml")).expect("links");
-    let mut watched = Watched::new(root, Options::default());
+    let mut watched = Watched::new(root, options());
     watched.until_ports(&[("a", 80)]).await;
     version("..2024_2", 81);
     watched.until_ports(&[("a", 81)]).await;
@@ -182,7 +184,7 @@ async fn a_root_that_vanishes_deletes_nothing() {
     let root = folder.path().join("mount");
     fs::create_dir(&root).expect("a folder");
     fs::write(root.join("a.yaml"), service("a", 80)).expect("writes");
-    let mut watched = Watched::new(&root, Options::default());
+    let mut watched = Watched::new(&root, options());
     watched.until_ports(&[("a", 80)]).await;
     fs::rename(&root, folder.path().join("unmounted")).expect("moves");
     watched.until("the finding", |this| this.told("cannot be read")).await;
@@ -197,8 +199,7 @@ async fn a_root_that_vanishes_deletes_nothing() {
 async fn a_missing_root_delays_the_first_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().join("later");
-    let mut watched =
-        Watched::new(&root, Options { rescan: Duration::from_millis(50), ..Options::default() });
+    let mut watched = Watched::new(&root, Options { rescan: Duration::from_millis(50), ..options() });
     watched.until("the finding", |this| this.told("No such file")).await;
     assert_eq!((watched.first, watched.whole), (0, false));
     fs::create_dir(&root).expect("a folder");
@@ -212,7 +213,7 @@ async fn first_seen_ages_are_told_and_forgotten() {
     let key = |name: &str| ObjectKey::new(ObjectKind::Ingress, "default", name);
     let age = Age { seconds: 5, batch: 2 };
     let known = BTreeMap::from([(key("old"), age), (key("gone"), age)]);
-    let mut watched = Watched::new(folder.path(), Options { known: known.clone(), ..Options::default() });
+    let mut watched = Watched::new(folder.path(), Options { known: known.clone(), ..options() });
     watched.seen = known;
     watched.until("the first batch", |this| this.first == 1).await;
     assert_eq!(watched.seen, BTreeMap::from([(key("old"), age)]), "what is not there is forgotten");
@@ -230,7 +231,7 @@ async fn a_single_file_is_watched_without_its_neighbours() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("objects.conf");
     fs::write(&path, service("a", 80)).expect("writes");
-    let mut watched = Watched::new(&path, Options::default());
+    let mut watched = Watched::new(&path, options());
     watched.root = folder.path().to_owned();
     watched.until_ports(&[("a", 80)]).await;
     watched.write("other.yaml", &service("other", 80));
@@ -267,4 +268,23 @@ fn loads_once_with_places() {
     assert_eq!(located, format!("{file}:2: Service/default/a spec: Info NoZone: said elsewhere"));
     let missing = load_once(&[root.join("missing")], 7, &limits).expect_err("is not there");
     assert!(missing.to_string().contains("check the path"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_that_nobody_takes_in_loses_nothing() {
+    const FILES: usize = 3_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut watched = Watched::new(folder.path(), options());
+    watched.until("the first batch", |this| this.first == 1).await;
+    // Meanwhile no batch is taken in: batches and events wait, then events are lost.
+    for index in 0..FILES {
+        watched.write(&format!("s{index}.yaml"), &service(&format!("s{index}"), 80));
+    }
+    watched.until("all of them", |this| this.inputs.len() == FILES).await;
+}
+
+#[test]
+fn file_contents_do_not_print() {
+    let seen = Seen::Bytes(b"canary".to_vec());
+    assert_eq!(format!("{seen:?}"), "Bytes(6 bytes)");
 }

@@ -13,19 +13,31 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 /// What a look at a path found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Seen {
     Bytes(Vec<u8>),
     /// Its folder was listed, and it is not there.
     Gone,
     /// It is there, but cannot be read: why. Said of folders too.
     Unreadable(String),
+}
+
+/// A file may be a Secret: its content does not print.
+impl fmt::Debug for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Gone => f.write_str("Gone"),
+            Self::Unreadable(why) => write!(f, "Unreadable({why:?})"),
+        }
+    }
 }
 
 /// What one pass found different.
@@ -45,7 +57,6 @@ pub(super) const HOLD: Duration = Duration::from_secs(1);
 const VANISH_MAX: usize = 10;
 
 /// All files, what is in force of each, and what is published of it.
-#[derive(Debug)]
 pub struct Tree {
     limits: yaml::Limits,
     files: BTreeMap<Arc<Path>, File>,
@@ -59,7 +70,7 @@ pub struct Tree {
     torn: BTreeSet<Arc<Path>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct File {
     /// The text in force.
     parsed: Parsed,
@@ -74,7 +85,7 @@ struct File {
 }
 
 /// An object as one file has it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 struct Entry {
     line: u32,
     /// None for an object that never could be used.
@@ -85,7 +96,6 @@ struct Entry {
 }
 
 /// A loss that waits for a second look.
-#[derive(Debug)]
 enum Hold {
     Gone {
         since: Duration,

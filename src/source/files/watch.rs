@@ -50,7 +50,7 @@ pub fn watch(
     let lost = Arc::new(AtomicBool::new(false));
     let watcher = watcher(event_sender, lost.clone())?;
     let folders = Folders {
-        roots,
+        roots: roots.clone(),
         tree: Tree::new(limits.clone()),
         limits,
         stamps: HashMap::new(),
@@ -62,7 +62,7 @@ pub fn watch(
         complete: Completeness::Waiting,
     };
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    let shell = Shell { events, lost, settle, rescan, sender, now };
+    let shell = Shell { roots, events, lost, settle, rescan, sender, now };
     Ok((receiver, shell.run(folders)))
 }
 
@@ -94,6 +94,7 @@ fn closes_writer(event: &Event) -> bool {
 }
 
 struct Shell<N> {
+    roots: Vec<PathBuf>,
     events: mpsc::Receiver<Event>,
     lost: Arc<AtomicBool>,
     settle: Duration,
@@ -125,7 +126,12 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                     (folders, batch)
                 });
                 let batch;
-                (folders, batch) = pass.await.expect("a pass over the files does not panic");
+                (folders, batch) = match pass.await {
+                    Ok(passed) => passed,
+                    // The runtime ends.
+                    Err(error) if error.is_cancelled() => return,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
                 if let Some(batch) = batch
                     && self.sender.send(batch).await.is_err()
                 {
@@ -154,22 +160,25 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
 
     /// Takes in an event and those right behind it.
     async fn gather(&mut self, wanted: &mut Wanted, event: &Event, start: Instant) {
-        wanted.event(event, start.elapsed());
+        wanted.event(event, &self.roots, start.elapsed());
         tokio::time::sleep(self.settle).await;
         for _ in 0..EVENTS_MAX {
             match self.events.try_recv() {
-                Ok(event) => wanted.event(&event, start.elapsed()),
+                Ok(event) => wanted.event(&event, &self.roots, start.elapsed()),
                 Err(_) => break,
             }
         }
     }
 }
 
-/// Whether the first full list has been delivered.
+/// How far the first full list has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Completeness {
     Waiting,
+    /// Delivered, but something in it could not be read yet.
     Delivered,
+    /// Seen whole once: what was known before and is not there is forgotten.
+    Whole,
 }
 
 /// The files, and what is known of them.
@@ -213,7 +222,8 @@ impl Folders {
         if first {
             self.complete = Completeness::Delivered;
         }
-        if first && whole {
+        if self.complete == Completeness::Delivered && whole {
+            self.complete = Completeness::Whole;
             self.first_seen.retain(|key| self.tree.has(key));
         }
         let seen = self.first_seen.take();
