@@ -546,8 +546,11 @@ impl Session {
             }
             None => {}
         }
-        let needs = find(cache, kind, name).map(|entry| entry.resource.needs.clone());
-        let held = Held { has: Has::Perhaps, needs: needs.into_iter().collect(), blind: false };
+        let held = find(cache, kind, name).map_or_else(Held::nothing, |entry| Held {
+            has: Has::Perhaps,
+            needs: vec![entry.resource.needs.clone()],
+            blind: false,
+        });
         self.owe(kind, name, held, asked);
     }
 
