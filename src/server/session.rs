@@ -218,7 +218,9 @@ impl Session {
         self.seen_all(cache.head())
     }
 
-    pub(super) fn seen_all(&self, head: u64) -> bool {
+    /// The same, as of a head read before.
+    #[must_use]
+    pub fn seen_all(&self, head: u64) -> bool {
         self.seen == Some(head)
     }
 

@@ -135,7 +135,9 @@ fn trap_10_a_missing_name_is_answered_and_kept() {
 #[test]
 fn trap_11_what_vanished_meanwhile_is_removed() {
     let mut t = Transcript::new([resource(Listener, "a", 1, &[]), resource(Cluster, "c", 1, &[])]);
-    check(&t.send(resume(Listener, &[], &[("a", 1), ("b", 1)])), &["Listener -b"]);
+    let listeners = t.send(resume(Listener, &[], &[("a", 1), ("b", 1)]));
+    check(&listeners, &["Listener -b"]);
+    t.ack(&listeners[0]);
     check(&t.send(resume(Cluster, &[], &[("c", 1), ("d", 1)])), &[]);
     check(&t.pass(std::time::Duration::from_secs(10)), &["Cluster -d"]);
 }

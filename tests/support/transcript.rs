@@ -23,11 +23,12 @@ pub fn key(kind: ResourceKind, name: &str) -> ResourceKey {
 
 /// A resource whose body says its name, version and needs.
 pub fn resource(kind: ResourceKind, name: &str, version: u128, needs: &[(ResourceKind, &str)]) -> Resource {
+    let names: String = needs.iter().map(|(_, name)| format!("{name},")).collect();
     let needs: Vec<_> = needs.iter().map(|(kind, name)| key(*kind, name)).collect();
     Resource {
         key: key(kind, name),
         version: Version(version),
-        body: format!("{kind:?}/{name}@{version}").into_bytes().into(),
+        body: format!("{kind:?}/{name}@{version}!{names}").into_bytes().into(),
         needs: needs.into(),
         origins: [ObjectKey::new(ObjectKind::Ingress, "shop", name)].into(),
     }

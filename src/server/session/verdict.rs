@@ -37,9 +37,12 @@ impl Session {
 
     /// The engine holds what was sent, and nothing before it.
     fn took(&mut self, cache: &Cache, kind: ResourceKind, name: &Name, sent: Option<Sent>) {
-        let ledger = self.ledger_mut(kind);
+        let ledger = &mut self.ledgers[kind as usize];
         if let Some(owed) = ledger.owed.get_mut(name) {
+            // What is pinned depends on what it has.
+            self.pins.release(kind, name, &owed.held);
             owed.held.has = sent.as_ref().map_or(Has::Nothing, |sent| Has::This(sent.version));
+            self.pins.add(kind, name, &owed.held);
             ledger.enqueue(name);
             return;
         }
