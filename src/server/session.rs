@@ -311,7 +311,9 @@ impl Session {
         }
         let mut held = was;
         if let Some(flying) = ledger.flying.get(name) {
-            held.has = flying.held.has;
+            // What it may have by now besides what it had is what is under way.
+            let sent = flying.sent.as_ref().map(|sent| sent.needs.clone());
+            held = Held { has: flying.held.has, needs: sent.into_iter().collect(), blind: false };
         } else if *name != key.name {
             // What answered an alias until now may be another certificate.
             held.has = Has::Perhaps;

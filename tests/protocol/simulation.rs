@@ -397,7 +397,7 @@ fn settled(engine: &Engine, world: &World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn every_engine_ends_with_what_is_published(acts in prop::collection::vec(act(), 1..120)) {
         run(acts);

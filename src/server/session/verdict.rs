@@ -39,10 +39,10 @@ impl Session {
     fn took(&mut self, cache: &Cache, kind: ResourceKind, name: &Name, sent: Option<Sent>) {
         let ledger = &mut self.ledgers[kind as usize];
         if let Some(owed) = ledger.owed.get_mut(name) {
-            // What is pinned depends on what it has.
-            self.pins.release(kind, name, &owed.held);
-            owed.held.has = sent.as_ref().map_or(Has::Nothing, |sent| Has::This(sent.version));
-            self.pins.add(kind, name, &owed.held);
+            let held = sent.map_or_else(Held::nothing, |sent| Held::version(sent.version, sent.needs));
+            self.pins.add(kind, name, &held);
+            let before = std::mem::replace(&mut owed.held, held);
+            self.pins.release(kind, name, &before);
             ledger.enqueue(name);
             return;
         }
