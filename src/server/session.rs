@@ -106,6 +106,7 @@ pub struct Session {
     nonce: u64,
     subscriptions: usize,
     refusals: u64,
+    sent: u64,
     synced: bool,
     sweep_at: Option<Instant>,
     /// No removal before this: the client came with versions of its own.
@@ -129,6 +130,7 @@ impl Session {
             nonce: 0,
             subscriptions: 0,
             refusals: 0,
+            sent: 0,
             synced: false,
             sweep_at: None,
             grace_until: None,
@@ -194,6 +196,12 @@ impl Session {
     #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals
+    }
+
+    /// Resources and removals sent on this stream.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Whether the engine holds what the cache has under this key now, or the

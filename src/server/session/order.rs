@@ -232,6 +232,7 @@ impl Session {
         if kind == ResourceKind::Secret {
             self.evict(&mut names, &mut removed);
         }
+        self.sent += names.len() as u64;
         let nonce = self.nonce;
         self.ledger_mut(kind).flights.push_back(Flight { nonce, names });
         Response { type_url: kind.type_url().into(), nonce, resources: items, removed }
