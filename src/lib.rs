@@ -2,12 +2,16 @@
 
 pub mod api;
 pub mod base;
+pub mod clock;
 pub mod compile;
+pub mod engine;
 pub mod incremental;
 pub mod inputs;
 pub mod ipam;
 pub mod ir;
 pub mod report;
+pub mod settings;
 pub mod store;
+pub mod telemetry;
 pub mod translate;
 pub mod xds;

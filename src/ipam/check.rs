@@ -17,7 +17,9 @@ pub fn check(ledger: &Ledger) -> Result<(), Broken> {
         let left = ledger.left(claim).any(|left| left == *address);
         match entry.state {
             State::Held { .. } => !held || left,
-            State::Quarantined { until } => held || !left || !ledger.ends().any(|end| end == (until, *address)),
+            State::Quarantined { until } => {
+                held || !left || !ledger.ends().any(|end| end == (until, *address))
+            }
         }
     });
     let owned = ledger.claims().flat_map(|(_, addresses)| addresses.iter().copied());
@@ -62,8 +64,8 @@ pub fn check_step(before: &Ledger, plan: &Plan, named: &BTreeSet<IpAddr>) -> Res
 /// are gone and the quarantines are over, this is the pools' count.
 #[must_use]
 pub fn free(pools: &Pools, ledger: &Ledger, family: Family) -> u128 {
-    let taken = ledger.entries().filter(|(address, _)| {
-        Family::of(*address) == family && pools.of(*address).is_some()
-    });
+    let taken = ledger
+        .entries()
+        .filter(|(address, _)| Family::of(*address) == family && pools.of(*address).is_some());
     pools.count(family) - taken.count() as u128
 }

@@ -45,7 +45,9 @@ pub enum Broken {
     NotHeld { address: IpAddr, claim: Text },
     #[error("{address} would be forgotten, but a claim still holds it or its quarantine lasts")]
     NotOver { address: IpAddr },
-    #[error("{address} would go to claim {claim} while a listener or a DNS record still names it for another")]
+    #[error(
+        "{address} would go to claim {claim} while a listener or a DNS record still names it for another"
+    )]
     StillNamed { address: IpAddr, claim: Text },
     #[error("{address} is written twice")]
     Twice { address: IpAddr },
@@ -146,7 +148,12 @@ impl Ledger {
                 }
                 Some(Entry { claim: last, state: State::Quarantined { until }, .. }) => {
                     if *last != claim && *until > *at {
-                        return Err(Broken::InQuarantine { address, claim, last: last.clone(), until: *until });
+                        return Err(Broken::InQuarantine {
+                            address,
+                            claim,
+                            last: last.clone(),
+                            until: *until,
+                        });
                     }
                 }
             }

@@ -222,7 +222,8 @@ impl<'a> Planner<'a> {
         let mut requested = requested.iter().map(IpAddr::to_canonical).filter(of_family);
         let first = requested.next();
         if let Some(second) = requested.find(|address| Some(*address) != first) {
-            let message = format!("{second} is a second {family} address: one address a family can be asked for");
+            let message =
+                format!("{second} is a second {family} address: one address a family can be asked for");
             self.find(claim, Severity::Error, Reason::AddressRefused, message);
         }
         let wanted = match family {
@@ -373,9 +374,8 @@ impl<'a> Planner<'a> {
     fn lowest_free(&mut self, place: usize, pool: &Pool, family: Family) -> Option<IpAddr> {
         let never_taken = self.lowest_untaken(place, pool, family);
         self.plan.looked_at += 1;
-        let over = pool.spans().of(family).find_map(|span| {
-            self.over.range(span.first..=span.last).next().copied()
-        });
+        let over =
+            pool.spans().of(family).find_map(|span| self.over.range(span.first..=span.last).next().copied());
         match (never_taken, over) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -412,13 +412,7 @@ impl<'a> Planner<'a> {
         self.plan.allocate.push(Allocation { claim, address, pool });
     }
 
-    fn find_missing(
-        &mut self,
-        claim: &Claim,
-        family: Family,
-        pools: &[(usize, &'a Pool)],
-        held: &[IpAddr],
-    ) {
+    fn find_missing(&mut self, claim: &Claim, family: Family, pools: &[(usize, &'a Pool)], held: &[IpAddr]) {
         let still = still(held);
         if pools.is_empty() {
             let message = match &claim.pool {
@@ -434,9 +428,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let names: Vec<&str> = pools.iter().map(|(_, pool)| &*pool.name).collect();
-        let count: u128 = pools.iter().fold(0, |sum: u128, (_, pool)| {
-            sum.saturating_add(pool.spans().count(family))
-        });
+        let count: u128 =
+            pools.iter().fold(0, |sum: u128, (_, pool)| sum.saturating_add(pool.spans().count(family)));
         let message = format!(
             "no {family} address is free: all {count} of VipPool {} are held or in quarantine{still}; \
              it is given as soon as one is free or a pool grows",

@@ -155,7 +155,8 @@ fn read_pool(name: &str, spec: &VipPoolSpec, report: &mut Report) -> Pool {
     }
     let mut excluded_unknown = false;
     if addresses.len() + exclude.len() > ENTRIES_MAX {
-        let message = format!("more than {ENTRIES_MAX} entries in addresses and exclude: the pool gives nothing");
+        let message =
+            format!("more than {ENTRIES_MAX} entries in addresses and exclude: the pool gives nothing");
         report.error(&at, "spec.addresses", Reason::TooLarge, message);
         excluded_unknown = true;
     }
@@ -223,8 +224,11 @@ mod tests {
                 format!("{}: {}", pool.name, spans.join(" "))
             };
             assert_eq!(pools.in_order().iter().map(print).collect::<Vec<_>>(), spans);
-            let mut found: Vec<_> =
-                report.findings().iter().map(|f| format!("{} {} {:?}", f.object, f.field, f.severity)).collect();
+            let mut found: Vec<_> = report
+                .findings()
+                .iter()
+                .map(|f| format!("{} {} {:?}", f.object, f.field, f.severity))
+                .collect();
             found.sort();
             assert_eq!(found, findings);
         }
@@ -260,7 +264,11 @@ mod tests {
                 ("c", spec(&["10.0.0.4-10.0.0.5", "10.0.0.20"], &[], 7)),
                 ("a", spec(&["10.0.0.8-10.0.0.12"], &[], 0)),
             ],
-            &["c: 10.0.0.4-10.0.0.5 10.0.0.20", "a: 10.0.0.8-10.0.0.12", "b: 10.0.0.0-10.0.0.3 10.0.0.6-10.0.0.7"],
+            &[
+                "c: 10.0.0.4-10.0.0.5 10.0.0.20",
+                "a: 10.0.0.8-10.0.0.12",
+                "b: 10.0.0.0-10.0.0.3 10.0.0.6-10.0.0.7",
+            ],
             &[
                 "VipPool/a spec.addresses Info",
                 "VipPool/b spec.addresses Warning",

@@ -79,7 +79,9 @@ const ENTRY_BYTES_MAX: usize = 128;
 /// The error is a sentence without the field's name.
 pub(super) fn parse_entry(text: &str) -> Result<Entry, String> {
     if text.len() > ENTRY_BYTES_MAX {
-        return Err(format!("longer than {ENTRY_BYTES_MAX} bytes; write one CIDR, range or address an entry"));
+        return Err(format!(
+            "longer than {ENTRY_BYTES_MAX} bytes; write one CIDR, range or address an entry"
+        ));
     }
     let text = text.trim();
     if let Some((address, length)) = text.split_once('/') {
@@ -244,9 +246,7 @@ fn number(address: IpAddr) -> u128 {
 
 fn address_of(family: Family, number: u128) -> IpAddr {
     match family {
-        Family::V4 => {
-            Ipv4Addr::from(u32::try_from(number).expect("an IPv4 address has 32 bits")).into()
-        }
+        Family::V4 => Ipv4Addr::from(u32::try_from(number).expect("an IPv4 address has 32 bits")).into(),
         Family::V6 => Ipv6Addr::from(number).into(),
     }
 }
@@ -305,7 +305,9 @@ mod tests {
     #[test]
     fn what_is_no_vip() {
         let refused = |text| refused(parse_entry(text).expect("an entry").whole);
-        for text in ["224.0.0.1", "0.0.0.0/0", "255.255.255.255", "ff02::1", "::", "fe80::/64", "::ffff:10.0.0.1"] {
+        for text in
+            ["224.0.0.1", "0.0.0.0/0", "255.255.255.255", "ff02::1", "::", "fe80::/64", "::ffff:10.0.0.1"]
+        {
             assert!(refused(text).is_some(), "{text}");
         }
         for text in ["127.80.0.0/24", "10.0.0.0/8", "2001:db8::/32", "fd00::/8", "::1"] {

@@ -109,7 +109,8 @@ impl World {
     #[track_caller]
     fn told(&self, name: &str, severity: Severity, reason: Reason, part: &str) {
         let found = self.desk.findings(name);
-        let fits = |f: &ClaimFinding| f.severity == severity && f.reason == reason && f.message.contains(part);
+        let fits =
+            |f: &ClaimFinding| f.severity == severity && f.reason == reason && f.message.contains(part);
         assert!(found.iter().any(fits), "no {reason:?} with '{part}' in {found:?}");
     }
 }
@@ -241,7 +242,12 @@ fn pools_choose_their_namespaces_and_claims_their_pool() {
     world.claim(of("stranger", "any")).step();
     world.holds("stranger", &["10.3.0.1"]);
     world.claim(Claim { pool: Some("team".into()), ..claim("shared") }).step();
-    world.told("shared", Severity::Error, Reason::NoPool, "VipPool team has none for a VIP that namespaces share");
+    world.told(
+        "shared",
+        Severity::Error,
+        Reason::NoPool,
+        "VipPool team has none for a VIP that namespaces share",
+    );
     world.claim(Claim { pool: Some("nope".into()), ..claim("shared") }).step();
     world.told("shared", Severity::Error, Reason::NoPool, "there is no VipPool nope");
     // Asking for another pool moves it, but not before there is a place.
@@ -309,10 +315,12 @@ fn a_plan_of_an_old_ledger_is_refused() {
     let stale = world.desk.plan(&world.ledger, &world.named, 0);
     let mut other = Ledger::default();
     let held = |name: &str, state| Entry { claim: name.into(), pool: "public".into(), state };
-    other = Ledger::new(other.entries().map(|(at, e)| (at, e.clone())).chain([(
-        ip("10.0.0.1"),
-        held("b", State::Held { since: 0 }),
-    )]))
+    other = Ledger::new(
+        other
+            .entries()
+            .map(|(at, e)| (at, e.clone()))
+            .chain([(ip("10.0.0.1"), held("b", State::Held { since: 0 }))]),
+    )
     .expect("one entry");
     assert!(matches!(other.apply(&stale), Err(Broken::TwoOwners { .. })));
     let waits = held("b", State::Quarantined { until: 9 });
@@ -427,7 +435,8 @@ fn op() -> impl Strategy<Value = Op> {
 /// Whether the claim could be given an address of this family right now.
 fn could_have(world: &World, claim: &Claim, family: Family) -> bool {
     let pools = world.pools();
-    let fits = |pool: &&Pool| pool.admits(claim) && claim.pool.as_ref().is_none_or(|asked| *asked == pool.name);
+    let fits =
+        |pool: &&Pool| pool.admits(claim) && claim.pool.as_ref().is_none_or(|asked| *asked == pool.name);
     let free = |address| match world.ledger.entry(address).map(|entry| (&entry.claim, entry.state)) {
         None => true,
         Some((_, State::Held { .. })) => false,
@@ -435,7 +444,8 @@ fn could_have(world: &World, claim: &Claim, family: Family) -> bool {
             *last == claim.name || (until <= world.now && !world.named.contains(&address))
         }
     };
-    let spans = pools.in_order().iter().filter(fits).flat_map(|pool| pool.spans().of(family)).collect::<Vec<_>>();
+    let spans =
+        pools.in_order().iter().filter(fits).flat_map(|pool| pool.spans().of(family)).collect::<Vec<_>>();
     spans.into_iter().any(|span| {
         std::iter::successors(Some(span.first), |at| range::after(*at))
             .take_while(|at| *at <= span.last)
@@ -461,7 +471,8 @@ fn check_served(world: &World) -> Result<(), TestCaseError> {
                 prop_assert!(!could_have(world, claim, family), "{name} could have {family}");
             }
             if let Some(requested) = requested.filter(|at| !held.contains(at)) {
-                let told = findings.iter().any(|f| f.message.starts_with(&format!("{requested} cannot be given")));
+                let told =
+                    findings.iter().any(|f| f.message.starts_with(&format!("{requested} cannot be given")));
                 prop_assert!(told, "{name} has not {requested} and is not told");
             }
             prop_assert!(requested.is_some() || wanted || of_family.is_empty(), "{name} keeps {family}");
