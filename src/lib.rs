@@ -4,6 +4,7 @@ pub mod api;
 pub mod base;
 pub mod clock;
 pub mod compile;
+pub mod echo;
 pub mod engine;
 pub mod incremental;
 pub mod inputs;
