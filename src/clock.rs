@@ -1,10 +1,10 @@
 //! The one place that asks the machine what time it is.
 //!
 //! *Takes* nothing. *Gives* the wall clock for what is written down and shown,
-//! and the monotonic clock for deadlines. *Invariants*: every other room is
-//! given its `now`; nothing here sleeps. *To add one*: don't; take an argument.
+//! and the monotonic clock for deadlines. *Invariants*: every pure room is
+//! given its `now`. *To add one*: don't; take an argument.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970-01-01 UTC, for certificates, serials and what users read.
 /// It may step back when the machine's clock is set; never measure with it.
@@ -24,6 +24,18 @@ pub fn now_unix() -> i64 {
 pub fn instant() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     Instant::now()
+}
+
+/// Sleeps until a point on the wall clock has passed: looks again at least once a
+/// minute, since that clock may be set.
+pub async fn sleep_until(unix: i64) {
+    loop {
+        let left = unix.saturating_sub(now_unix());
+        match u64::try_from(left) {
+            Ok(seconds) if seconds > 0 => tokio::time::sleep(Duration::from_secs(seconds.min(60))).await,
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 #[cfg(test)]

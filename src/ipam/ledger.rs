@@ -146,15 +146,10 @@ impl Ledger {
                 Some(Entry { claim: owner, state: State::Held { .. }, .. }) => {
                     return Err(Broken::TwoOwners { address, claim, owner: owner.clone() });
                 }
-                Some(Entry { claim: last, state: State::Quarantined { until }, .. }) => {
-                    if *last != claim && *until > *at {
-                        return Err(Broken::InQuarantine {
-                            address,
-                            claim,
-                            last: last.clone(),
-                            until: *until,
-                        });
-                    }
+                Some(Entry { claim: last, state: State::Quarantined { until }, .. })
+                    if *last != claim && *until > *at =>
+                {
+                    return Err(Broken::InQuarantine { address, claim, last: last.clone(), until: *until });
                 }
                 Some(Entry { state: State::Quarantined { .. }, .. }) => {}
             }
