@@ -1,4 +1,5 @@
 //! Supervision of stock Envoy: started, restarted, adopted, replaced, drained.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 use rustix::process::{Pid, Signal, getpgid, kill_process};
 use std::{
