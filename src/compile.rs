@@ -113,7 +113,7 @@ enum Entry {
     Zone(Text, ObjectKey),
     Host(HostPattern),
     Gateway(GatewayKey),
-    Sni(SniClaim),
+    Sni(Box<SniClaim>),
     Dedicated(HostPattern, ObjectKey),
 }
 
