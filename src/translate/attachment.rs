@@ -208,9 +208,11 @@ impl Reader<'_> {
             for (m, text) in tls.hosts.iter().enumerate() {
                 let field = format!("spec.tls[{n}].hosts[{m}]");
                 let Some(pattern) = self.host(text, &field) else { continue };
-                let mut covered: Vec<_> =
-                    hosts.keys().filter(|host| covers(&pattern, host)).cloned().collect();
-                if covered.is_empty() {
+                let mut covered = match &pattern {
+                    HostPattern::OneLabel(parent) => below.get(parent).cloned().unwrap_or_default(),
+                    HostPattern::Default | HostPattern::Exact(_) | HostPattern::AnyLabels(_) => Vec::new(),
+                };
+                if covered.is_empty() || hosts.contains_key(&pattern) {
                     covered.push(pattern);
                 }
                 for host in covered {
