@@ -557,8 +557,10 @@ async fn moves_between_upstreams_lose_no_request() {
         let done = done.clone();
         async move {
             let mut answers = 0;
+            // One connection: a new one a request would use up the ports.
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                let answer = get(port, "a.test", "/").await;
+                let answer = get_over(&mut stream, "a.test", "/").await;
                 assert!(matches!(&answer, Some((200, _))), "{answer:?} after {answers} good ones");
                 answers += 1;
             }
@@ -587,6 +589,16 @@ async fn moves_between_upstreams_lose_no_request() {
     })
     .await;
     assert!(before.elapsed() < Duration::from_secs(10), "it waited for the fetch timeout");
+    // One whose endpoints are missing is told so, and warms without any (trap 23).
+    let before = tokio::time::Instant::now();
+    let bare = upstream("bare", 5);
+    let key = bare.key.clone();
+    control.handle.publish(set([bare]));
+    eventually("the bare upstream is accepted", || async {
+        (control.handle.held(&key).by == 1).then_some(())
+    })
+    .await;
+    assert!(before.elapsed() < Duration::from_secs(10), "it waited for the fetch timeout");
     // In the end nothing of the old one is left.
     let gone = ResourceKey { kind: ResourceKind::Cluster, name: "y".into() };
     eventually("the old upstream is removed", || async {
@@ -608,8 +620,8 @@ async fn get_tls(port: u16, sni: &str, roots: &rustls::RootCertStore) -> Option<
         .with_no_client_auth();
     let name = rustls::pki_types::ServerName::try_from(sni.to_owned()).expect("a name");
     let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-    get_over(stream, "a.test", "/").await
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    get_over(&mut stream, "a.test", "/").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
