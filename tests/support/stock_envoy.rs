@@ -161,25 +161,25 @@ where
 
 /// Status and body of `GET /path` with this Host; `None` where nobody answers.
 pub(crate) async fn get(port: u16, host: &str, path: &str) -> Option<(u16, String)> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    get_over(stream, host, path).await
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    get_over(&mut stream, host, path).await
 }
 
-/// The same over an open connection, which is closed.
+/// The same over an open connection, which stays open.
 pub(crate) async fn get_over(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     host: &str,
     path: &str,
 ) -> Option<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
-    let answer = timeout(DEADLINE, read_answer(&mut stream)).await.ok()??;
+    let answer = timeout(DEADLINE, read_answer(stream)).await.ok()??;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
 }
 
-/// Reads one answer by its length: Envoy keeps a closed connection open for a second.
+/// Reads one answer by its length.
 async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     let mut answer = Vec::new();
     loop {
