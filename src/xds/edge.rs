@@ -40,7 +40,7 @@ pub(super) enum Routes {
     /// From the control plane, by host and gateway; needs our module.
     Scoped,
     /// All in here: a config that needs nobody.
-    Inline { table: RouteConfiguration, early: Vec<TypedExtensionConfig> },
+    Inline { table: Box<RouteConfiguration>, early: Vec<TypedExtensionConfig> },
 }
 
 /// The last network filter of a chain.
@@ -48,7 +48,7 @@ pub(super) fn connection_manager(listener: &Listener, routes: Routes) -> Filter 
     let module = matches!(routes, Routes::Scoped);
     let (specifier, early) = match routes {
         Routes::Scoped => (RouteSpecifier::ScopedRoutes(scoped_routes()), filters::early_mutations(listener)),
-        Routes::Inline { table, early } => (RouteSpecifier::RouteConfig(table), early),
+        Routes::Inline { table, early } => (RouteSpecifier::RouteConfig(*table), early),
     };
     let manager = HttpConnectionManager {
         // Our module reads a host's name with or without it; Envoy alone does not.
