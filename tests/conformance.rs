@@ -3,9 +3,7 @@
 //! own: what stands, what is asked, what is answered. "The status shows an
 //! address" is read from the admin API; everything else goes through stock Envoy.
 
-mod support {
-    pub mod live;
-}
+mod support;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,10 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 use support::live::{
-    Answer, Backend, Request, Service, Tenant, client,
-    manifest::issued_secret,
-    tenant, tls,
-    tls::Authority,
+    Answer, Backend, Request, Service, Tenant, client, manifest::issued_secret, tenant, tls, tls::Authority,
 };
 
 /// A file of `tests/conformance`.
@@ -181,7 +176,7 @@ fn not_served(tenant: &Tenant, feature: &Feature) {
     let object = tenant.live.object(&tenant.key("conformance")).expect("it is known");
     assert_eq!(object["served"], false, "{object}");
     assert_eq!(object["programmed"], false, "{object}");
-    assert_eq!(object["addresses"], json!([]), "{object}");
+    assert!(object["addresses"].as_array().is_none_or(Vec::is_empty), "{object}");
     tenant::get(vip, "ingress-class", "/").refused_with(404);
 }
 

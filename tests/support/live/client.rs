@@ -197,7 +197,8 @@ impl<S: Read + Write> Connection<S> {
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
                 let size = self.line()?;
-                let size = usize::from_str_radix(&size, 16).map_err(|_| bad(format!("no chunk: '{size}'")))?;
+                let size =
+                    usize::from_str_radix(&size, 16).map_err(|_| bad(format!("no chunk: '{size}'")))?;
                 let from = body.len();
                 body.resize(from + size, 0);
                 self.stream.read_exact(&mut body[from..])?;

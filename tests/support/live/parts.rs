@@ -20,7 +20,9 @@ pub(super) fn envoy() -> PathBuf {
 pub(super) fn module() -> PathBuf {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     let made = || {
-        run(Command::new(env!("CARGO")).args(["build", "--quiet", "-p", "tidegate-module"]).current_dir(root()));
+        run(Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "-p", "tidegate-module"])
+            .current_dir(root()));
         // Beside the binary under test.
         let beside = Path::new(env!("CARGO_BIN_EXE_tidegate")).parent().expect("a folder of binaries");
         beside.join("libtidegate_module.so")

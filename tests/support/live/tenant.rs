@@ -1,10 +1,7 @@
 //! A corner of a product that tests share: a namespace, a class and so a VIP that
 //! nobody else has.
 
-use super::{
-    Answer, HTTP, HTTPS, Ingress, Live, Request, Service, client,
-    manifest::class,
-};
+use super::{Answer, HTTP, HTTPS, Ingress, Live, Request, Service, client, manifest::class};
 use serde_json::{Value, json};
 use std::{
     net::{IpAddr, SocketAddr},

@@ -3,8 +3,8 @@
 use super::client::{self, Answer, Connection, Request};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
+    SignatureScheme, StreamOwned,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -108,7 +108,8 @@ pub fn client_config(trust: Trust, alpn: &[&str]) -> ClientConfig {
     roots.add(Authority::shared().0.der().clone()).expect("an authority");
     let roots = Arc::new(roots);
     let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let mut config = config.expect("versions").with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
+    let mut config =
+        config.expect("versions").with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
     if trust == Trust::Anything {
         let real = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
         let anyone = Anyone(real.expect("a verifier"));
