@@ -94,7 +94,7 @@ fn a_broken_file_changes_nothing() {
     let vip = tenant.serve("one", tenant.ingress("one").prefix(&one, "/", "before"));
     let load = Load::plain(http(vip), Request::get(&one, "/"));
     tenant.live.apply_text("broken-one", "apiVersion: networking.k8s.io/v1\nkind: [Ingress\n");
-    tenant.live.wait("the broken file is told", |status| told(status));
+    tenant.live.wait("the broken file is told", told);
     // Others go on being read.
     tenant.serve("two", tenant.ingress("two").prefix(&two, "/", "after"));
     tenant::get(vip, &two, "/").served_by("after");
