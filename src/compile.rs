@@ -196,6 +196,11 @@ impl Compile {
         self.graph.fact(key)
     }
 
+    /// All facts, in no order.
+    pub fn facts(&self) -> impl Iterator<Item = (&FactKey, &Input)> {
+        self.graph.facts()
+    }
+
     /// How an Ingress is served, if it is ours.
     #[must_use]
     pub fn attachment(&self, ingress: &ObjectKey) -> Option<&Arc<Attachment>> {

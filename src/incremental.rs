@@ -226,6 +226,11 @@ impl<P: Program> Graph<P> {
         self.facts.get(fact)
     }
 
+    /// All facts, in no order.
+    pub fn facts(&self) -> impl Iterator<Item = (&P::Fact, &P::Input)> {
+        self.facts.iter()
+    }
+
     /// All units with their values, in no order.
     pub fn units(&self) -> impl Iterator<Item = (&P::Unit, &P::Value)> {
         self.units.iter().map(|(unit, slot)| (unit.as_ref(), &slot.value))

@@ -6,9 +6,12 @@
 //! of [`Fact`], and its reading from an API object in `inputs/read/`.
 
 pub mod fact;
+pub mod read;
+mod store;
 
 use crate::base::ObjectKey;
 pub use fact::Fact;
+pub use store::Inputs;
 
 /// One fact that came, changed, or (`None`) went.
 #[derive(Debug, Clone, PartialEq)]

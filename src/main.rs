@@ -1,1 +1,5 @@
-fn main() {}
+//! The thin binary: parses, runs, exits.
+
+fn main() -> std::process::ExitCode {
+    tidegate::cli::run()
+}

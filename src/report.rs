@@ -52,6 +52,10 @@ pub enum Reason {
     NoPool,
     /// The requested address cannot be given.
     AddressRefused,
+    /// Two pools have the same address; one of them gives it.
+    PoolOverlap,
+    /// An address is kept although no pool gives it to this claim any more.
+    AddressOutsidePool,
     /// No zone holds this name.
     NoZone,
     /// Something Envoy cannot do, or does in part.
@@ -143,3 +147,25 @@ impl Report {
 
 /// Findings of one compile unit or one file: beyond this the reader has enough to mend.
 const FINDINGS_MAX: usize = 256;
+
+/// A user's text inside a message: what does not print (NUL, bidi overrides,
+/// line ends) is escaped, so that a name cannot rewrite the line that reports
+/// it; cut at [`PRINTABLE_CHARS_MAX`].
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for (position, c) in text.chars().enumerate() {
+        if position == PRINTABLE_CHARS_MAX {
+            out.push('…');
+            break;
+        }
+        match c {
+            '\'' | '"' | '\\' => out.push(c),
+            _ => out.extend(c.escape_debug()),
+        }
+    }
+    out
+}
+
+/// Characters of one user's text that a message repeats.
+const PRINTABLE_CHARS_MAX: usize = 200;

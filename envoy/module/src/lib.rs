@@ -8,7 +8,7 @@
 //! * Early header mutation `scope`, before Envoy's first look at the routes: `:authority`. Its
 //!   config is a `StringValue` of `name=value` words ([`constants`]), empty allowed.
 //! * HTTP filter `walk`, the first filter of the chain: the scope key and Envoy's route table. Its
-//!   config is empty.
+//!   config is a `StringValue` too, the upgrades that the listener allows ([`upgrades`]).
 //!
 //! # Gives
 //! * `scope`: exactly one `x-scope`, the canonical host ([`scope::canonical`]), whatever the client
@@ -18,7 +18,7 @@
 //!   built-in's formatter this also removes what a client without SNI wrote.)
 //! * `walk`: where the exact host has no route, the `x-scope` of the nearest wildcard that has one
 //!   ([`scope::Steps`]); where the route found is named `->default`, the default scope is asked
-//!   once more ([`walk::walk`]).
+//!   once more ([`walk::walk`]). An upgrade that is not allowed gets a 403 there.
 //!
 //! # Invariants
 //! * Every route has a name: an unnamed one is not seen as found. Every RouteConfiguration of an
@@ -29,6 +29,19 @@
 //!   away, so that a client's own word is never the key, and the request gets a 404.
 //! * The hit path allocates nothing here: one attribute read.
 //! * Knows nothing of the control plane, clusters or paths.
+//!
+//! # What Envoy decides before the walk
+//! A host that the walker finds has no route yet when Envoy builds the filter chain, so its route
+//! is not asked for (each has its live test):
+//! * whether a filter is on: `disabled` on the listener or `FilterConfig.disabled` on a route work
+//!   on exact hosts only. A filter that not every route has goes into a slot (`composite` inside
+//!   `ExtensionWithMatcher`), which reads the route when the request passes;
+//! * upgrades: the listener allows them, a route refuses by matching the `upgrade` header;
+//! * trace sampling: looked at again after the walk, but only ever raised.
+//!
+//! Timeouts, stream limits and per-route configs of filters are read later and need no care.
+//! Internal redirects are not followed: the keys are gone from the request by then (each
+//! RouteConfiguration removes them), and where they stayed, the old host's routes would answer.
 //!
 //! # To add one
 //! A filter (the WAF) is a file of its own and an arm in `hooks.rs`, where filters are told apart
@@ -44,6 +57,7 @@ compile_error!("tidegate-module must be built with panic = \"unwind\"");
 
 pub mod constants;
 pub mod scope;
+pub mod upgrades;
 pub mod walk;
 
 // Unit tests are a program of their own, without Envoy's callbacks to link to.

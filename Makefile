@@ -1,0 +1,56 @@
+# The ways in. Each target does its own set-up; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+DEBUG := $(CURDIR)/target/debug
+# The module as cargo builds it: for Envoys on this machine. What is shipped is
+# built by envoy/build-module.sh, against an older glibc.
+MODULE := $(DEBUG)/libtidegate_module.so
+
+.PHONY: help demo check test bench golden lint envoy tools build
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+demo: build envoy tools ## run examples/quickstart until Ctrl-C (CHECK=1: try it and end)
+	@TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(MODULE)" \
+	  TIDEGATE="$(DEBUG)/tidegate" CHECK="$(CHECK)" examples/quickstart/demo.sh
+
+check: lint ## format, lints, and the tests that need no process but ours
+	$(CARGO) test --lib --test compile --test golden --test protocol --test tidy
+
+test: envoy tools build ## everything, against stock Envoy and real DNS tools
+	TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(MODULE)" $(CARGO) test --workspace --no-fail-fast
+	$(MAKE) demo CHECK=1
+
+bench: envoy ## change-to-served latency at 100, 1,000 and 10,000 hosts
+	$(CARGO) build --release --workspace
+	TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(CURDIR)/target/release/libtidegate_module.so" \
+	  $(CARGO) bench --bench served
+
+golden: ## write the golden files anew; look at the diff
+	GOLDEN_WRITE=1 $(CARGO) test --test golden
+
+lint: ## formatting and clippy, warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+build:
+	$(CARGO) build --workspace
+
+envoy: ## install the stock Envoy of envoy/VERSION into the cache
+	@bash envoy/install.sh >/dev/null
+
+# What tests and the demo call by name.
+tools:
+	@missing=""; \
+	command -v dig >/dev/null || missing="$$missing bind9-dnsutils"; \
+	command -v curl >/dev/null || missing="$$missing curl"; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
+	  else \
+	    echo "missing:$$missing (Debian packages). Install them: sudo apt-get install$$missing" >&2; exit 1; \
+	  fi; \
+	fi

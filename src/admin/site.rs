@@ -1,0 +1,188 @@
+//! What the admin API knows of this site: the pipeline's state, the engines'
+//! processes, the DNS server's counters.
+
+use crate::{
+    base::{ObjectKey, Text},
+    dns,
+    pipeline::{LedgerThread, Pipeline, Query, Released},
+    server::Handle,
+    status::{self, EngineStatus, ObjectStatus, Status, VipStatus},
+    store::{HistoryEntry, StoreError},
+};
+use std::{fmt::Write, sync::Arc};
+use tokio::sync::{mpsc, oneshot};
+
+/// An engine whose process we run.
+#[derive(Debug, Clone)]
+pub struct Supervised {
+    pub name: String,
+    pub state: String,
+    pub pid: Option<u32>,
+    /// What it last said when it failed.
+    pub last_error: Option<String>,
+}
+
+/// Asks for the processes of engines.
+pub type Processes = Arc<dyn Fn() -> Vec<Supervised> + Send + Sync>;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Site {
+    pub queries: mpsc::Sender<Query>,
+    pub fleet: Handle,
+    pub ledger: LedgerThread,
+    pub dns: Arc<dns::Counters>,
+    pub processes: Processes,
+}
+
+impl Site {
+    /// Asks the pipeline; nothing when it has ended.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Pipeline) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        let query: Query = Box::new(move |pipeline| {
+            let _ = sender.send(question(pipeline));
+        });
+        self.queries.send(query).await.ok()?;
+        receiver.await.ok()
+    }
+
+    pub(super) async fn status(&self) -> Status {
+        let status = self.ask(|pipeline| Status {
+            objects: status::objects(pipeline.core(), pipeline.observed(), pipeline.observed().told()),
+            engines: pipeline.observed().engines(),
+            vips: status::vips(pipeline.core()),
+            files: pipeline.observed().files(),
+        });
+        let mut status = status.await.unwrap_or_default();
+        self.add_processes(&mut status.engines);
+        status
+    }
+
+    pub(super) async fn object(&self, object: ObjectKey) -> Option<ObjectStatus> {
+        self.ask(move |pipeline| status::object_status(pipeline.core(), pipeline.observed(), &object))
+            .await
+            .flatten()
+    }
+
+    pub(super) async fn vips(&self) -> Vec<VipStatus> {
+        self.ask(|pipeline| status::vips(pipeline.core())).await.unwrap_or_default()
+    }
+
+    pub(super) async fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
+        self.ledger.ask(move |store| store.history(None, None, limit)).await
+    }
+
+    /// Takes its addresses from a claim that nobody uses any more.
+    pub(super) async fn release(&self, claim: Text) -> Released {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.ask(move |pipeline| pipeline.ask_release(claim, sender)).await;
+        asked.ok_or("the control plane is stopping")?;
+        receiver.await.map_err(|_| "the control plane is stopping".to_owned())?
+    }
+
+    /// Why it is not ready, or nothing.
+    pub(super) async fn unready(&self) -> Option<String> {
+        let Some((synced, waiting)) =
+            self.ask(|pipeline| (pipeline.synced(), pipeline.core().desk().waiting().next().cloned())).await
+        else {
+            return Some("the control plane is stopping".to_owned());
+        };
+        if !synced {
+            return Some("the first full read of the sources is not complete".to_owned());
+        }
+        if let Some(claim) = waiting {
+            // Not a reason to stay away: all else is served.
+            tracing::debug!(%claim, "A claim waits for an address");
+        }
+        let mut engines = Vec::new();
+        self.add_streams(&mut engines);
+        self.add_processes(&mut engines);
+        let behind = engines.iter().find(|engine| !engine.synced);
+        behind.map(|engine| {
+            format!("engine {} is not in sync ({}, {})", engine.name, engine.state, engine.sync)
+        })
+    }
+
+    fn add_streams(&self, engines: &mut Vec<EngineStatus>) {
+        for stream in self.fleet.engines() {
+            engines.push(EngineStatus {
+                name: stream.engine.to_string(),
+                state: "Remote".to_owned(),
+                connected: true,
+                synced: stream.synced,
+                sync: if stream.synced { "SYNCED" } else { "STALE" }.to_owned(),
+                ..EngineStatus::default()
+            });
+        }
+    }
+
+    fn add_processes(&self, engines: &mut Vec<EngineStatus>) {
+        for Supervised { name, state, pid, last_error } in (self.processes)() {
+            let found = engines.iter_mut().find(|engine| engine.name == name);
+            let engine = match found {
+                Some(engine) => engine,
+                None => {
+                    engines.push(EngineStatus {
+                        name,
+                        sync: "NOT SENT".to_owned(),
+                        ..EngineStatus::default()
+                    });
+                    engines.last_mut().expect("one was pushed")
+                }
+            };
+            engine.state = state;
+            engine.pid = pid;
+            engine.nacks.extend(last_error);
+        }
+    }
+
+    pub(super) async fn metrics(&self) -> String {
+        let mut text = String::new();
+        let counts = self.ask(|pipeline| {
+            let core = pipeline.core();
+            let held = core.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
+            let errors = core
+                .compiled()
+                .all_findings()
+                .filter(|f| f.severity == crate::report::Severity::Error)
+                .count();
+            (core.compiled().runs(), held, core.desk().waiting().count(), errors)
+        });
+        if let Some((runs, held, waiting, errors)) = counts.await {
+            metric(&mut text, "tidegate_compile_units_total", "counter", "Units run since the start.", runs);
+            metric(&mut text, "tidegate_vips_held", "gauge", "Addresses held by claims.", held);
+            metric(&mut text, "tidegate_claims_waiting", "gauge", "Claims that lack an address.", waiting);
+            metric(&mut text, "tidegate_object_errors", "gauge", "Findings of severity Error.", errors);
+        }
+        let engines = self.fleet.engines();
+        let synced = engines.iter().filter(|engine| engine.synced).count();
+        metric(&mut text, "tidegate_engines_connected", "gauge", "xDS streams.", engines.len());
+        metric(
+            &mut text,
+            "tidegate_engines_synced",
+            "gauge",
+            "xDS streams with nothing outstanding.",
+            synced,
+        );
+        metric(
+            &mut text,
+            "tidegate_xds_impostors_total",
+            "counter",
+            "Peers refused for their identity.",
+            self.fleet.impostors(),
+        );
+        for sample in self.dns.samples() {
+            let label =
+                sample.label.map(|(name, value)| format!("{{{name}=\"{value}\"}}")).unwrap_or_default();
+            let _ = writeln!(text, "tidegate_{}{label} {}", sample.name, sample.value);
+        }
+        text
+    }
+}
+
+fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+}

@@ -1,0 +1,227 @@
+//! Start and wiring: the one room that knows all others.
+//!
+//! *Takes* what the command line says. *Gives* a running site until it is told to
+//! stop. *Invariants*: everything is opened and bound before anything is served, so
+//! that a mistake is told at once; every task is joined. *To add one* (a source, an
+//! output): made in [`Parts::open`], run in [`run`].
+
+mod engines;
+mod trust;
+
+pub use trust::{EngineFiles, issue_engine};
+
+use crate::{
+    admin::{self, Processes, Site, Supervised},
+    clock,
+    dns::{self, Responder},
+    engine::Supervisor,
+    inputs::fact::Age,
+    pipeline::{Core, Inlets, LedgerThread, Pipeline},
+    server::{Door, Server},
+    settings::Settings,
+    source::files,
+    store::{Opened, Store},
+    translate,
+};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+
+/// Where the admin API listens when nothing is said.
+pub const ADMIN_DEFAULT: &str = "127.0.0.1:9180";
+/// The one fleet of a standalone site.
+pub const FLEET: &str = "default";
+/// Questions of the admin API that may wait.
+const QUERIES_MAX: usize = 64;
+/// Engines drain for this long when the site is stopped.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub folders: Vec<PathBuf>,
+    pub state: PathBuf,
+    pub admin: SocketAddr,
+    pub dns: Option<SocketAddr>,
+    pub xds: SocketAddr,
+    /// Names in the certificate of the xDS server, besides its address.
+    pub names: Vec<String>,
+    pub loopback_endpoints: bool,
+    /// Envoys to run beside the control plane.
+    pub engines: u16,
+    pub concurrency: Option<NonZeroU32>,
+}
+
+/// Why a site cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("{what} cannot listen on {address}: {source}; is another tidegate running?")]
+    Bind { what: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    #[error(transparent)]
+    Source(#[from] files::SourceError),
+    #[error(transparent)]
+    Dns(#[from] dns::BindError),
+    #[error(transparent)]
+    Authority(#[from] crate::server::authority::AuthorityError),
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
+    #[error("{0}")]
+    Module(String),
+    #[error("a part of the site ended by itself: {0}")]
+    Ended(&'static str),
+}
+
+fn file(path: &Path) -> impl FnOnce(std::io::Error) -> AppError {
+    let path = path.to_owned();
+    move |source| AppError::File { path, source }
+}
+
+/// Everything opened and bound, nothing served yet.
+struct Parts {
+    opened: Opened,
+    trust: trust::Trust,
+    xds: TcpListener,
+    admin: TcpListener,
+    dns: Option<Responder>,
+}
+
+impl Parts {
+    async fn open(plan: &Plan) -> Result<Self, AppError> {
+        let opened = Store::open(&plan.state)?;
+        let xds = engines::listen(plan).await?;
+        let at = xds.local_addr().map_err(bind("The xDS server", plan.xds))?;
+        let trust = trust::Trust::open(&plan.state, at, &plan.names)?;
+        let admin = TcpListener::bind(plan.admin).await.map_err(bind("The admin API", plan.admin))?;
+        let dns = plan.dns.map(|address| Responder::bind(address, dns::Options::default())).transpose()?;
+        Ok(Self { opened, trust, xds, admin, dns })
+    }
+}
+
+fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) -> AppError {
+    move |source| AppError::Bind { what, address, source }
+}
+
+/// Runs a site until SIGINT or SIGTERM; then its engines are drained and stopped.
+///
+/// # Errors
+/// What could not be opened or started, or a part that ended by itself.
+#[expect(clippy::too_many_lines, reason = "the wiring is one list, read top to bottom")]
+pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
+    let Parts { opened, trust, xds, admin, dns } = Parts::open(&plan).await?;
+    let admin_address = admin.local_addr().map_err(bind("The admin API", plan.admin))?;
+    let xds_address = xds.local_addr().map_err(bind("The xDS server", plan.xds))?;
+    let dns_address = dns.as_ref().map(Responder::address);
+    let zones = dns.as_ref().map(Responder::zones).unwrap_or_default();
+    let counters = dns.as_ref().map(Responder::counters).unwrap_or_default();
+
+    let Opened { store, ledger, ages, serials } = opened;
+    let known = ages.into_iter().map(|(key, seen)| (key, Age { seconds: seen.seconds, batch: seen.batch }));
+    let source_options = files::Options { known: known.collect(), ..files::Options::default() };
+    let (batches, source) = files::watch(plan.folders.clone(), source_options, clock::now_unix)?;
+    let (ledger_thread, ledger_join) = LedgerThread::start(store);
+
+    let forbidden = [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten();
+    let options = translate::Options {
+        loopback_endpoints: plan.loopback_endpoints,
+        forbidden_endpoints: forbidden.collect::<BTreeSet<_>>(),
+    };
+    let (server, fleet, events) = Server::new(FLEET.into());
+    let core = Core::new(options, ledger);
+    let pipeline = Pipeline::new(core, ledger_thread.clone(), zones, fleet.clone(), serials);
+    let (query_sender, queries) = mpsc::channel(QUERIES_MAX);
+
+    let supervisor = match plan.engines {
+        0 => None,
+        _ => {
+            let specs = engines::specs(&plan, &settings, &trust, xds_address)?;
+            Some(Supervisor::start(&engines::home(&plan.state), specs).await?)
+        }
+    };
+    let site = Site {
+        queries: query_sender,
+        fleet,
+        ledger: ledger_thread,
+        dns: counters,
+        processes: processes(supervisor.as_ref()),
+    };
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    tasks.spawn(async move {
+        source.await;
+        "the source of files"
+    });
+    tasks.spawn(async move {
+        pipeline.run(Inlets { batches, events, queries }).await;
+        "the pipeline"
+    });
+    let door = Door::Mutual(trust.server_config());
+    tasks.spawn(async move {
+        server.serve(xds, door).await;
+        "the xDS server"
+    });
+    tasks.spawn(async move {
+        warp::serve(admin::routes(site)).incoming(admin).run().await;
+        "the admin API"
+    });
+    if let Some(responder) = dns {
+        tasks.spawn(async move {
+            if let Err(error) = responder.serve(std::future::pending()).await {
+                tracing::error!(%error, "The DNS server ended");
+            }
+            "the DNS server"
+        });
+    }
+    let up = engines::write_up(&plan.state, admin_address, dns_address, xds_address)?;
+    tracing::info!(admin = %admin_address, dns = ?dns_address, xds = %xds_address, engines = plan.engines, "Tidegate is up");
+    let outcome = tokio::select! {
+        () = told_to_stop() => Ok(()),
+        Some(ended) = tasks.join_next() => Err(AppError::Ended(ended.unwrap_or("a task that broke"))),
+    };
+    tracing::info!("Stopping: engines are drained");
+    // The site serves on meanwhile: an engine that drains may still ask for a certificate.
+    if let Some(supervisor) = supervisor {
+        supervisor.shutdown(DRAIN).await;
+    }
+    let _ = std::fs::remove_file(up);
+    tasks.shutdown().await;
+    let _ = ledger_join.join();
+    outcome
+}
+
+async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).expect("signals can be listened to inside the runtime");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// How the admin API sees the engines' processes.
+fn processes(supervisor: Option<&Supervisor>) -> Processes {
+    let Some(watch) = supervisor.map(Supervisor::watch) else { return Arc::new(Vec::new) };
+    Arc::new(move || {
+        let known = watch.borrow();
+        known
+            .values()
+            .map(|process| Supervised {
+                name: process.name.clone(),
+                state: format!("{:?}", process.state),
+                pid: process.pid,
+                last_error: process.last_error.clone(),
+            })
+            .collect()
+    })
+}

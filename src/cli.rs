@@ -1,0 +1,71 @@
+//! The command line: one file a subcommand.
+//!
+//! *Takes* arguments. *Gives* output on stdout, findings and logs on stderr, and an
+//! exit code: 0 fine, 1 findings, 2 usage, 3 something could not be reached.
+//! *Invariants*: what is printed as JSON or YAML is documented in `status`. *To add
+//! one*: a file with its `Args` and `run`, and a row in [`Command`].
+
+mod bootstrap;
+mod completion;
+mod crds;
+mod echo;
+mod offline;
+mod output;
+mod query;
+mod status;
+mod translate;
+mod up;
+mod validate;
+mod vip;
+
+use clap::{Parser, Subcommand};
+pub use output::Exit;
+use std::process::ExitCode;
+
+/// Open application delivery for Kubernetes: VIPs, DNS and routes from ordinary
+/// manifests, served by stock Envoy.
+#[derive(Parser)]
+#[command(name = "tidegate", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 fine, 1 findings (or something differs), 2 usage, 3 cannot reach or start.";
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpArgs),
+    Serve(up::ServeArgs),
+    Translate(translate::TranslateArgs),
+    Validate(validate::ValidateArgs),
+    Status(status::StatusArgs),
+    Vip(vip::VipArgs),
+    Bootstrap(bootstrap::BootstrapArgs),
+    Echo(echo::EchoArgs),
+    Crds(crds::CrdsArgs),
+    Completion(completion::CompletionArgs),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let outcome = match command {
+        Command::Up(args) => up::up(args),
+        Command::Serve(args) => up::serve(args),
+        Command::Translate(args) => translate::run(&args),
+        Command::Validate(args) => validate::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Vip(args) => vip::run(args),
+        Command::Bootstrap(args) => bootstrap::run(&args),
+        Command::Echo(args) => echo::run(args),
+        Command::Crds(args) => crds::run(&args),
+        Command::Completion(args) => completion::run(&args),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => output::explain(&failure),
+    }
+}

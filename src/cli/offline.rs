@@ -1,0 +1,66 @@
+//! What manifests come to, without anything running: behind `translate` and `validate`.
+
+use super::output::{Failure, chain};
+use crate::{
+    clock,
+    inputs::Change,
+    ipam::Ledger,
+    pipeline::Core,
+    report::Finding,
+    source::files::{self, Loaded, Located, Places},
+    translate::Options,
+    yaml,
+};
+use std::path::PathBuf;
+
+/// Which manifests.
+#[derive(Debug, clap::Args)]
+pub(super) struct InputArgs {
+    /// Folders or files of manifests; `-` for standard input.
+    #[arg(short, long = "file", required = true, value_name = "PATH")]
+    files: Vec<PathBuf>,
+    /// Takes endpoints on loopback addresses for good.
+    #[arg(long)]
+    allow_loopback_endpoints: bool,
+}
+
+/// Manifests, compiled; VIPs as an empty ledger would give them.
+pub(super) struct Offline {
+    pub(super) core: Core,
+    located: Vec<Located>,
+    places: Places,
+}
+
+impl Offline {
+    pub(super) fn load(args: &InputArgs) -> Result<Self, Failure> {
+        let now = clock::now_unix();
+        let loaded = files::load_once(&args.files, now, &yaml::Limits::default());
+        let Loaded { changes, findings, places } = loaded.map_err(|why| Failure::unreachable(chain(&why)))?;
+        let options = Options { loopback_endpoints: args.allow_loopback_endpoints, ..Options::default() };
+        Ok(Self { core: compiled(options, changes, now), located: findings, places })
+    }
+
+    /// Everything there is to say, with file and line, the worst first.
+    pub(super) fn findings(&self) -> Vec<Located> {
+        let mut all = self.located.clone();
+        all.extend(findings(&self.core).into_iter().map(|finding| self.places.locate(finding)));
+        all.sort_by(|a, b| b.severity().cmp(&a.severity()).then_with(|| a.cmp(b)));
+        all.dedup();
+        all
+    }
+}
+
+/// Compiles and allocates in memory.
+pub(super) fn compiled(options: Options, changes: Vec<Change>, now: i64) -> Core {
+    let mut core = Core::new(options, Ledger::default());
+    core.take(changes);
+    core.allocate_in_memory(now);
+    core
+}
+
+fn findings(core: &Core) -> Vec<Finding> {
+    let mut all: Vec<_> = core.compiled().all_findings().collect();
+    all.extend(core.pool_findings().iter().cloned());
+    all.extend(crate::status::claim_findings(core));
+    all
+}

@@ -1,0 +1,175 @@
+//! What was seen of the world that is no input of the compile: where objects are
+//! written, what files are wrong, what engines refused.
+
+use crate::{
+    base::{ObjectKey, Text},
+    report::{Finding, Reason, Severity},
+    server::{EngineEvent, FleetEvent, Handle},
+    source::files::{Located, Place, Places, What},
+    status::{EngineStatus, FileStatus, Reality},
+    xds::{ResourceKey, Update},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::Arc,
+};
+
+/// Words of one engine kept for status.
+const WORDS_MAX: usize = 16;
+
+/// See the module.
+pub struct Observed {
+    fleet: Handle,
+    places: Places,
+    files: BTreeMap<Arc<Path>, Vec<Located>>,
+    /// What an engine said of a resource that is still published.
+    refused: BTreeMap<ResourceKey, Refusal>,
+    words: BTreeMap<Text, VecDeque<String>>,
+}
+
+struct Refusal {
+    origins: Arc<[ObjectKey]>,
+    engine: Text,
+    message: String,
+}
+
+impl Observed {
+    pub(super) fn new(fleet: Handle) -> Self {
+        Self {
+            fleet,
+            places: Places::default(),
+            files: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            words: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn source(
+        &mut self,
+        findings: BTreeMap<Arc<Path>, Vec<Located>>,
+        places: Vec<(ObjectKey, Option<Place>)>,
+    ) {
+        self.places.apply(places);
+        for (file, located) in findings {
+            for located in &located {
+                match located.severity() {
+                    Severity::Error | Severity::Warning => {
+                        tracing::warn!(finding = %located, "A file has a finding")
+                    }
+                    Severity::Info => tracing::debug!(finding = %located, "A file has a finding"),
+                }
+            }
+            if located.is_empty() {
+                self.files.remove(&file);
+            } else {
+                self.files.insert(file, located);
+            }
+        }
+    }
+
+    /// A new version has not been refused yet.
+    pub(super) fn published(&mut self, update: &Update) {
+        for resource in &update.set {
+            self.refused.remove(&resource.key);
+        }
+        for key in &update.removed {
+            self.refused.remove(key);
+        }
+    }
+
+    pub(super) fn event(&mut self, event: FleetEvent) {
+        let FleetEvent { engine, what } = event;
+        match what {
+            EngineEvent::Connected => {
+                self.words.remove(&engine);
+                tracing::info!(%engine, "An engine is connected");
+            }
+            EngineEvent::Disconnected => tracing::info!(%engine, "An engine is disconnected"),
+            EngineEvent::Synced => tracing::debug!(%engine, "An engine is in sync"),
+            EngineEvent::Refused(refused) => {
+                let words = self.words.entry(Arc::clone(&engine)).or_default();
+                words.push_back(format!("{}: {}", refused.key, refused.message));
+                if words.len() > WORDS_MAX {
+                    words.pop_front();
+                }
+                let refusal = Refusal { origins: refused.origins, engine, message: refused.message };
+                self.refused.insert(refused.key, refusal);
+            }
+        }
+    }
+
+    /// What files are wrong, besides what is said on objects.
+    #[must_use]
+    pub fn files(&self) -> Vec<FileStatus> {
+        let mut files = Vec::new();
+        for (path, located) in &self.files {
+            for located in located {
+                if let What::Text { severity: Severity::Error | Severity::Warning, message } = &located.what {
+                    let file = located
+                        .place
+                        .as_ref()
+                        .map_or_else(|| path.display().to_string(), ToString::to_string);
+                    files.push(FileStatus { file, message: message.clone() });
+                }
+            }
+        }
+        files
+    }
+
+    /// Objects that a file or an engine says something of.
+    pub fn told(&self) -> impl Iterator<Item = ObjectKey> + '_ {
+        let read = self.files.values().flatten().filter_map(|located| match &located.what {
+            What::Object(finding) => Some(finding.object.clone()),
+            What::Text { .. } => None,
+        });
+        read.chain(self.refused.values().flat_map(|refusal| refusal.origins.iter().cloned()))
+    }
+
+    /// Engines as their streams show them; the supervisor adds their processes.
+    #[must_use]
+    pub fn engines(&self) -> Vec<EngineStatus> {
+        let mut engines: BTreeMap<Text, EngineStatus> = BTreeMap::new();
+        for stream in self.fleet.engines() {
+            let engine = engines.entry(Arc::clone(&stream.engine)).or_insert_with(|| EngineStatus {
+                name: stream.engine.to_string(),
+                state: "Remote".to_owned(),
+                connected: true,
+                ..EngineStatus::default()
+            });
+            engine.synced |= stream.synced;
+            engine.sync = if engine.synced { "SYNCED" } else { "STALE" }.to_owned();
+            engine.nacks = self.words.get(&stream.engine).into_iter().flatten().cloned().collect();
+        }
+        engines.into_values().collect()
+    }
+}
+
+impl Reality for Observed {
+    fn programmed(&self, resources: &[ResourceKey]) -> bool {
+        resources.iter().all(|key| {
+            let held = self.fleet.held(key);
+            held.of > 0 && held.by == held.of
+        })
+    }
+
+    fn findings(&self, object: &ObjectKey) -> Vec<Finding> {
+        let read = self.files.values().flatten().filter_map(|located| match &located.what {
+            What::Object(finding) if finding.object == *object => Some(finding.clone()),
+            What::Object(_) | What::Text { .. } => None,
+        });
+        let refused = self.refused.iter().filter(|(_, refusal)| refusal.origins.contains(object));
+        let refused = refused.map(|(key, Refusal { origins: _, engine, message })| Finding {
+            object: object.clone(),
+            severity: Severity::Error,
+            reason: Reason::RefusedByEnvoy,
+            field: String::new(),
+            message: format!("engine {engine} refused {key}: {message}; what it last accepted is served"),
+        });
+        read.chain(refused).collect()
+    }
+
+    fn source(&self, object: &ObjectKey) -> Option<String> {
+        self.places.get(object).map(ToString::to_string)
+    }
+}

@@ -1,0 +1,300 @@
+//! The loop itself: one task that owns everything between sources and outputs.
+
+use super::{Core, LedgerThread, Publication, ZoneChange, observed::Observed};
+use crate::{
+    base::{ObjectKey, Text},
+    clock,
+    dns::SharedZones,
+    report::{Finding, Severity},
+    server::{FleetEvent, Handle},
+    source::files::Batch,
+    store::{FirstSeen, Serial, Serials},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// A question to the loop's state, answered between two batches.
+
+pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
+
+/// What the loop listens to.
+pub struct Inlets {
+    pub batches: mpsc::Receiver<Batch>,
+    pub events: mpsc::Receiver<FleetEvent>,
+    pub queries: mpsc::Receiver<Query>,
+}
+
+/// The loop's state.
+pub struct Pipeline {
+    core: Core,
+    ledger: LedgerThread,
+    zones: SharedZones,
+    fleet: Handle,
+    observed: Observed,
+    serials: Serials,
+    /// Releases an operator asked for, and who waits to hear of them.
+    releases: Vec<(Text, oneshot::Sender<Released>)>,
+    /// What was last logged of an object.
+    told: BTreeMap<ObjectKey, Vec<Finding>>,
+    /// The first full sync is complete: from here on things are published.
+    synced: bool,
+    adopted: bool,
+    wake_at: Option<i64>,
+}
+
+/// A plan that could not be written is tried again after this long.
+const RETRY: Duration = Duration::from_secs(1);
+/// Batches taken in together when they queue up.
+const BATCHES_MAX: usize = 64;
+
+impl Pipeline {
+    #[must_use]
+    pub fn new(
+        core: Core,
+        ledger: LedgerThread,
+        zones: SharedZones,
+        fleet: Handle,
+        serials: Serials,
+    ) -> Self {
+        Self {
+            core,
+            ledger,
+            zones,
+            observed: Observed::new(fleet.clone()),
+            fleet,
+            serials,
+            releases: Vec::new(),
+            told: BTreeMap::new(),
+            synced: false,
+            adopted: false,
+            wake_at: None,
+        }
+    }
+
+    /// Runs until the source ends.
+    pub async fn run(mut self, inlets: Inlets) {
+        let Inlets { mut batches, mut events, mut queries } = inlets;
+        loop {
+            let wake = self.wake_at;
+            tokio::select! {
+                batch = batches.recv() => {
+                    let Some(batch) = batch else { return };
+                    let mut all = vec![batch];
+                    while all.len() < BATCHES_MAX && let Ok(batch) = batches.try_recv() {
+                        all.push(batch);
+                    }
+                    self.collect(all).await;
+                }
+                Some(event) = events.recv() => self.observed.event(event),
+                Some(query) = queries.recv() => {
+                    query(&mut self);
+                    self.release_asked().await;
+                }
+                () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
+                    self.wake_at = None;
+                    self.settle().await;
+                }
+            }
+        }
+    }
+
+    /// Has the addresses of a claim released that no object stands behind.
+    pub fn ask_release(&mut self, claim: Text, tell: oneshot::Sender<Released>) {
+        self.releases.push((claim, tell));
+    }
+
+    async fn release_asked(&mut self) {
+        for (claim, tell) in std::mem::take(&mut self.releases) {
+            let released = self.release(&claim).await;
+            let _ = tell.send(released);
+        }
+    }
+
+    async fn release(&mut self, claim: &Text) -> Released {
+        if !self.synced {
+            return Err("the sources are not read yet".to_owned());
+        }
+        if self.core.is_claimed(claim) {
+            return Err(format!("{claim} is in use: its addresses go when the objects behind it go"));
+        }
+        let plan = self.core.release(claim, clock::now_unix());
+        let to_write = plan.clone();
+        let written = self.ledger.ask(move |store| store.commit(&to_write)).await;
+        written.map_err(|error| error.to_string())?;
+        self.core.released(&plan);
+        self.settle().await;
+        Ok(plan.release.iter().map(|release| release.address).collect())
+    }
+
+    async fn collect(&mut self, batches: Vec<Batch>) {
+        let mut ages = Vec::new();
+        let mut whole = true;
+        for batch in batches {
+            let Batch { changes, first, whole: is_whole, findings, places, seen } = batch;
+            self.observed.source(findings, places);
+            self.core.take(changes);
+            self.synced |= first;
+            whole = is_whole;
+            ages.extend(seen);
+        }
+        if self.synced && whole && !self.adopted {
+            // Only a world seen whole may say that a claim is no more.
+            self.core.first_sync();
+            self.adopted = true;
+        }
+        self.settle().await;
+        self.remember_ages(ages);
+    }
+
+    /// Plans, writes and publishes until nothing is left to do.
+    async fn settle(&mut self) {
+        if !self.synced {
+            return;
+        }
+        loop {
+            let plan = self.core.plan(clock::now_unix());
+            self.wake_at = plan.wake_at;
+            if plan.is_empty() {
+                self.core.written(&plan);
+                break;
+            }
+            let to_write = plan.clone();
+            if let Err(error) = self.ledger.ask(move |store| store.commit(&to_write)).await {
+                tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
+                self.wake_at = Some(clock::now_unix() + i64::try_from(RETRY.as_secs()).unwrap_or(1));
+                break;
+            }
+            self.core.written(&plan);
+        }
+        self.publish();
+    }
+
+    fn publish(&mut self) {
+        let publication = self.core.publication();
+        let first = !self.fleet.ready();
+        if publication.is_empty() && !first {
+            return;
+        }
+        let Publication { resources, records, zones, reported } = publication;
+        self.observed.published(&resources);
+        if first || !resources.set.is_empty() || !resources.removed.is_empty() {
+            self.fleet.publish(resources);
+        }
+        if !records.is_empty() || !zones.is_empty() {
+            self.publish_dns(records, zones, first);
+        }
+        self.log(reported);
+    }
+
+    fn publish_dns(&mut self, records: Records, changes: Vec<ZoneChange>, first: bool) {
+        let serials = self.zones.update(|zones| {
+            for change in changes {
+                match change {
+                    ZoneChange::Set(zone) => zones.set_zone(zone.as_ref().clone()),
+                    ZoneChange::Removed(apex) => zones.remove_zone(&apex),
+                }
+            }
+            for (host, set) in records {
+                match set {
+                    Some(set) => zones.set_records(set.as_ref().clone()),
+                    None => zones.remove_records(&host),
+                }
+            }
+            if first {
+                self.serials.restore(zones);
+            }
+            zones.serials()
+        });
+        for known in serials {
+            let serial = Serial { content: known.content, serial: known.serial };
+            let zone = known.apex.to_string();
+            if self.serials.get(&zone) != Some(&serial) {
+                self.serials.insert(zone.clone(), serial.clone());
+                self.ledger.tell(move |store| {
+                    if let Err(error) = store.set_serial(&zone, &serial) {
+                        tracing::error!(zone, %error, "The serial of a zone could not be written");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Ages are written behind the change they came with: a crash in between
+    /// costs an order among objects that came in the same instant, not a VIP.
+    fn remember_ages(&self, ages: Vec<(ObjectKey, Option<crate::inputs::fact::Age>)>) {
+        if ages.is_empty() {
+            return;
+        }
+        let ages: Vec<_> = ages
+            .into_iter()
+            .map(|(key, age)| (key, age.map(|age| FirstSeen { seconds: age.seconds, batch: age.batch })))
+            .collect();
+        self.ledger.tell(move |store| {
+            if let Err(error) = store.remember_ages(&ages) {
+                tracing::error!(%error, "First sights of objects could not be written");
+            }
+        });
+    }
+
+    /// Logs what is new among the findings of objects.
+    fn log(&mut self, reported: BTreeSet<ObjectKey>) {
+        for object in reported {
+            let findings = self.core.compiled().findings(&object);
+            let before = self.told.remove(&object).unwrap_or_default();
+            for finding in findings.iter().filter(|finding| !before.contains(finding)) {
+                let Finding { object, severity, reason, field, message } = finding;
+                match severity {
+                    Severity::Error | Severity::Warning => {
+                        tracing::warn!(%object, ?reason, field, message, "An object has a finding");
+                    }
+                    Severity::Info => {
+                        tracing::debug!(%object, ?reason, field, message, "An object has a finding")
+                    }
+                }
+            }
+            if !findings.is_empty() {
+                self.told.insert(object, findings);
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    #[must_use]
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// Whether the first full sync is published.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.synced && self.fleet.ready()
+    }
+}
+
+/// The addresses released, or why none were.
+pub type Released = Result<Vec<std::net::IpAddr>, String>;
+
+type Records = Vec<(crate::base::HostPattern, Option<std::sync::Arc<crate::ir::RecordSet>>)>;
+
+/// Serials as the store and the zones both know them.
+trait Restore {
+    fn restore(&self, zones: &mut crate::dns::Zones);
+}
+
+impl Restore for Serials {
+    fn restore(&self, zones: &mut crate::dns::Zones) {
+        for (zone, serial) in self {
+            if let Ok(apex) = crate::base::Hostname::parse(zone) {
+                let stored = crate::dns::ZoneSerial { apex, content: serial.content, serial: serial.serial };
+                zones.restore_serial(&stored);
+            }
+        }
+    }
+}

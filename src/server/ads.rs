@@ -1,0 +1,283 @@
+//! The thin shell: sockets, TLS, HTTP/2 and time around the sessions.
+
+use super::{
+    codec::DeltaCodec,
+    fleet::{Fleet, FleetEvent, Handle, Member},
+    frame::Response,
+    node::Identity,
+    session::Closed,
+};
+use crate::base::Text;
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, body::Body, server::Grpc};
+
+/// The one method served; matched exactly (grpc-go CVE-2026-33186 is what else happens).
+const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// A first request carries a version a resource: 20,000 resources are over 4 MiB.
+const REQUEST_BYTES_MAX: usize = 32 << 20;
+/// Dead peers are found in 35 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until a peer has shown its certificate.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// A client that takes nothing for this long is let go.
+const SEND_MAX: Duration = Duration::from_secs(10);
+/// Responses between a session and its socket.
+const SEND_QUEUE_MAX: usize = 4;
+/// Connections of a fleet, those without a stream yet included.
+const CONNECTIONS_MAX: usize = 25_000;
+/// Streams on one connection: Envoy opens one, and another while it reconnects.
+const STREAMS_PER_CONNECTION_MAX: u32 = 4;
+/// After an accept failed (no file descriptors left): it would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_secs(1);
+
+/// Who may come in.
+#[derive(Clone)]
+pub enum Door {
+    /// Peers with a certificate of the fleet's authority. New connections take
+    /// the newest configuration: certificates rotate without dropping a stream.
+    Mutual(Arc<ArcSwap<rustls::ServerConfig>>),
+    /// The one peer behind a socket that nobody else can open (a Unix socket in
+    /// a directory of ours).
+    Local(Identity),
+}
+
+/// Where connections come from.
+pub trait Listen: Send + 'static {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Io = tokio::net::TcpStream;
+
+    async fn accept(&mut self) -> io::Result<Self::Io> {
+        let (stream, _) = TcpListener::accept(self).await?;
+        // An ACK of 100 bytes must not wait for more to come.
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+}
+
+impl Listen for UnixListener {
+    type Io = tokio::net::UnixStream;
+
+    async fn accept(&mut self) -> io::Result<Self::Io> {
+        UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+}
+
+/// Serves one fleet.
+#[derive(Debug, Clone)]
+pub struct Server {
+    fleet: Arc<Fleet>,
+}
+
+impl Server {
+    /// A server, the way to feed and ask it, and what happens on it.
+    #[must_use]
+    #[expect(clippy::new_ret_no_self, reason = "server, handle and events are made together")]
+    pub fn new(fleet: Text) -> (Self, Handle, mpsc::Receiver<FleetEvent>) {
+        let (fleet, handle, events) = Handle::new(fleet);
+        (Self { fleet }, handle, events)
+    }
+
+    /// Serves until dropped; then all its connections are closed.
+    pub async fn serve(self, mut listener: impl Listen, door: Door) {
+        let mut connections = JoinSet::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                    Ok(io) => {
+                        connections.spawn(admit(self.fleet.clone(), io, door.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "A connection could not be accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = connections.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "A connection's task failed");
+                    }
+                }
+                _ = ticks.tick() => self.fleet.tick(),
+            }
+        }
+    }
+}
+
+/// Finds out who it is, then serves it.
+async fn admit<Io>(fleet: Arc<Fleet>, io: Io, door: Door)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match door {
+        Door::Local(identity) => converse(fleet, io, identity).await,
+        Door::Mutual(config) => {
+            let acceptor = TlsAcceptor::from(config.load_full());
+            let tls = match timeout(HANDSHAKE_MAX, acceptor.accept(io)).await {
+                Ok(Ok(tls)) => tls,
+                Ok(Err(error)) => return tracing::info!(%error, "A peer failed the TLS handshake"),
+                Err(_) => return tracing::info!("A peer did not finish the TLS handshake"),
+            };
+            let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let identity = certificates.first().map(|leaf| Identity::of_certificate(leaf));
+            match identity {
+                Some(Ok(identity)) if identity.fleet == fleet.name => converse(fleet, tls, identity).await,
+                Some(Ok(identity)) => {
+                    fleet.count_impostor();
+                    tracing::warn!(engine = %identity.uri(), "An engine of another fleet was refused");
+                }
+                Some(Err(error)) => {
+                    fleet.count_impostor();
+                    tracing::warn!(%error, "A peer that is no engine was refused");
+                }
+                None => tracing::warn!("A peer without a certificate was refused"),
+            }
+        }
+    }
+}
+
+async fn converse<Io>(fleet: Arc<Fleet>, io: Io, identity: Identity)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let engine = identity.engine.clone();
+    let service = service_fn(move |request| {
+        let service = Delta { fleet: fleet.clone(), engine: identity.engine.clone() };
+        async move { Ok::<_, Infallible>(answer(service, request).await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(error) = served {
+        tracing::info!(%engine, %error, "An engine's connection ended");
+    }
+}
+
+async fn answer(service: Delta, request: http::Request<Incoming>) -> http::Response<Body> {
+    if request.uri().path() != DELTA {
+        return Status::unimplemented("only DeltaAggregatedResources is served").into_http();
+    }
+    let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
+    grpc.streaming(service, request).await
+}
+
+/// One call of the delta method.
+#[derive(Debug)]
+struct Delta {
+    fleet: Arc<Fleet>,
+    engine: Text,
+}
+
+impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
+    type Response = Response;
+    type ResponseStream = ReceiverStream<Result<Response, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<tonic::Response<Self::ResponseStream>, Status>> + Send>>;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a stream lives as long as its socket: its task ends with it"
+    )]
+    fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
+        let member = self.fleet.join(self.engine.clone(), now());
+        Box::pin(async move {
+            let full = || Status::resource_exhausted("the fleet has as many streams as it may");
+            let member = member.ok_or_else(full)?;
+            let (sender, receiver) = mpsc::channel(SEND_QUEUE_MAX);
+            tokio::spawn(run(member, request.into_inner(), sender));
+            Ok(tonic::Response::new(ReceiverStream::new(receiver)))
+        })
+    }
+}
+
+/// One stream, from its first request to its end.
+async fn run(
+    member: Member,
+    mut requests: Streaming<DeltaDiscoveryRequest>,
+    sender: mpsc::Sender<Result<Response, Status>>,
+) {
+    let mut changes = member.fleet.changes();
+    let mut wake: Option<Instant> = None;
+    loop {
+        let stepped = tokio::select! {
+            request = requests.message() => match request {
+                Ok(Some(request)) => member.step(|session, cache| session.on_request(cache, request, now())),
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(engine = %member.engine(), %status, "A stream broke");
+                    return;
+                }
+            },
+            Ok(()) = changes.changed() => member.step(|session, cache| session.on_change(cache, now())),
+            () = sleep_until(wake.unwrap_or_else(now).into()), if wake.is_some() => {
+                member.step(|session, cache| session.on_time(cache, now()))
+            }
+            () = sender.closed() => return,
+        };
+        let (responses, next) = match stepped {
+            Ok(stepped) => stepped,
+            Err(closed) => return refuse(&member, &sender, closed).await,
+        };
+        wake = next;
+        for response in responses {
+            match timeout(SEND_MAX, sender.send(Ok(response))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    tracing::warn!(engine = %member.engine(), "An engine took nothing for 10 s and was let go");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn refuse(member: &Member, sender: &mpsc::Sender<Result<Response, Status>>, closed: Closed) {
+    tracing::warn!(engine = %member.engine(), reason = %closed, "A stream was closed");
+    let status = match &closed {
+        Closed::NoNode => Status::invalid_argument(closed.to_string()),
+        Closed::WrongNode(_) => {
+            member.fleet.count_impostor();
+            Status::permission_denied(closed.to_string())
+        }
+        Closed::TooMany => Status::resource_exhausted(closed.to_string()),
+        Closed::Behind => Status::unavailable(closed.to_string()),
+    };
+    // Nobody left to tell is no failure.
+    let _ = timeout(SEND_MAX, sender.send(Err(status))).await;
+}
+
+/// Tokio's clock, so that tests may hold it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,218 @@
+//! What an engine says of a response: taken, or refused, and by whose fault.
+
+use super::{
+    Event, Refused, Session, Step,
+    departure::OWN_FAILURE_RETRY,
+    held::{Has, Held},
+    ledger::{Exception, Flight, Flying, Sent},
+    names::find,
+};
+use crate::{
+    server::{cache::Cache, refusal},
+    xds::{Name, ResourceKey, ResourceKind},
+};
+use std::time::Instant;
+
+impl Session {
+    pub(super) fn accept(&mut self, cache: &Cache, kind: ResourceKind, flight: Flight, step: &mut Step) {
+        let mut accepted = Vec::new();
+        for name in flight.names {
+            let Some(flying) = self.ledger_mut(kind).flying.remove(&name) else { continue };
+            self.pins.release(kind, &name, &flying.held);
+            let Flying { held: _, sent, asked: _ } = flying;
+            let entry = sent.as_ref().and_then(|sent| cache.entry(kind, &sent.source.name));
+            if let (Some(sent), Some(entry)) = (&sent, entry)
+                && sent.version == entry.resource.version
+                && !entry.good
+            {
+                accepted.push((sent.source.clone(), sent.version));
+            }
+            self.took(cache, kind, &name, sent);
+            self.wake(&ResourceKey { kind, name });
+        }
+        if !accepted.is_empty() {
+            step.events.push(Event::Accepted(accepted));
+        }
+    }
+
+    /// The engine holds what was sent, and nothing before it.
+    fn took(&mut self, cache: &Cache, kind: ResourceKind, name: &Name, sent: Option<Sent>) {
+        let ledger = self.ledger_mut(kind);
+        if let Some(owed) = ledger.owed.get_mut(name) {
+            owed.held.has = sent.as_ref().map_or(Has::Nothing, |sent| Has::This(sent.version));
+            ledger.enqueue(name);
+            return;
+        }
+        if !ledger.subscription.covers(name) {
+            return;
+        }
+        let (Some(sent), Some(entry)) = (sent, find(cache, kind, name)) else { return };
+        if !entry.quarantined() || entry.resource.key != sent.source {
+            return;
+        }
+        if sent.version == entry.resource.version {
+            ledger.exceptions.insert(name.clone(), Exception::Taken);
+        } else {
+            self.stay(kind, name, Held::version(sent.version, sent.needs), None);
+        }
+    }
+
+    /// In order with what it holds; the needs of that are pinned from now on.
+    pub(super) fn stay(&mut self, kind: ResourceKind, name: &Name, held: Held, retry: Option<Instant>) {
+        self.pins.add(kind, name, &held);
+        self.stay_counted(kind, name, held, retry);
+    }
+
+    pub(super) fn stay_counted(
+        &mut self,
+        kind: ResourceKind,
+        name: &Name,
+        held: Held,
+        retry: Option<Instant>,
+    ) {
+        if let Some(at) = retry {
+            self.retries.insert((at, ResourceKey { kind, name: name.clone() }));
+        }
+        let before = self.ledger_mut(kind).exceptions.insert(name.clone(), Exception::Stays { held, retry });
+        if let Some(Exception::Stays { held, .. }) = before {
+            self.pins.release(kind, name, &held);
+        }
+        self.wake(&ResourceKey { kind, name: name.clone() });
+    }
+
+    /// Nothing of a refused response counts as held: Envoy applies some of it,
+    /// in an order of its own, or none (measured: xds.md, trap 26).
+    pub(super) fn refuse(
+        &mut self,
+        cache: &Cache,
+        kind: ResourceKind,
+        flight: Flight,
+        message: &str,
+        now: Instant,
+        step: &mut Step,
+    ) {
+        let mut sets = Vec::new();
+        for name in flight.names {
+            let Some(flying) = self.ledger_mut(kind).flying.remove(&name) else { continue };
+            let Some(sent) = flying.sent.clone() else {
+                // A refused removal is not repeated: it would be refused again.
+                self.pins.release(kind, &name, &flying.held);
+                self.ledger_mut(kind).enqueue(&name);
+                continue;
+            };
+            sets.push((name, flying, sent));
+        }
+        if sets.is_empty() {
+            tracing::warn!(?kind, message, "An engine refused removals");
+            return;
+        }
+        let culprit = match &sets[..] {
+            [_] => Some(0),
+            _ => refusal::named(message, sets.iter().map(|(name, ..)| name))
+                .and_then(|named| sets.iter().position(|(name, ..)| name == named)),
+        };
+        if let Some(at) = culprit {
+            let alone = sets.len() == 1;
+            let (name, flying, sent) = sets.swap_remove(at);
+            self.condemn(cache, &name, flying, sent, alone, message, now, step);
+        }
+        let rest: Vec<Name> = sets.iter().map(|(name, ..)| name.clone()).collect();
+        for (name, flying, sent) in sets {
+            self.doubt(kind, &name, flying, sent);
+        }
+        if culprit.is_none() {
+            self.suspect(kind, rest);
+        }
+    }
+
+    /// Sent and refused together with others: owed again, and the engine may
+    /// hold what was before or what was sent.
+    fn doubt(&mut self, kind: ResourceKind, name: &Name, flying: Flying, sent: Sent) {
+        let Flying { held: before, sent: _, asked } = flying;
+        let has = if before.certain() { Has::Some } else { Has::Perhaps };
+        let mut held = Held { has, ..before.clone() };
+        held.needs.push(sent.needs);
+        self.pins.add(kind, name, &held);
+        self.pins.release(kind, name, &before);
+        if !self.ledger(kind).subscription.covers(name) {
+            self.pins.release(kind, name, &held);
+            return;
+        }
+        if let Some(owed) = self.ledger_mut(kind).owed.get_mut(name) {
+            let mut merged = owed.held.clone();
+            merged.has = has;
+            merged.needs.extend(held.needs.iter().cloned());
+            merged.blind |= held.blind;
+            let old = std::mem::replace(&mut owed.held, merged.clone());
+            self.pins.add(kind, name, &merged);
+            self.pins.release(kind, name, &old);
+            self.pins.release(kind, name, &held);
+            self.ledger_mut(kind).enqueue(name);
+        } else {
+            self.owe_counted(kind, name, held, asked);
+        }
+    }
+
+    /// Splits a refused response in two, each to be sent by itself.
+    fn suspect(&mut self, kind: ResourceKind, names: Vec<Name>) {
+        let ledger = self.ledger_mut(kind);
+        for name in &names {
+            if let Some(owed) = ledger.owed.get_mut(name) {
+                owed.suspect = true;
+            }
+        }
+        let (left, right) = names.split_at(names.len() / 2);
+        ledger.suspects.push_front(right.to_vec());
+        ledger.suspects.push_front(left.to_vec());
+    }
+
+    /// The culprit: what the engine had stays, and the fleet is told.
+    #[expect(clippy::too_many_arguments, reason = "the whole case is before the judge")]
+    fn condemn(
+        &mut self,
+        cache: &Cache,
+        name: &Name,
+        flying: Flying,
+        sent: Sent,
+        alone: bool,
+        message: &str,
+        now: Instant,
+        step: &mut Step,
+    ) {
+        let kind = sent.source.kind;
+        self.refusals += 1;
+        let entry = cache.entry(kind, &sent.source.name);
+        let current = entry.filter(|entry| entry.resource.version == sent.version);
+        let own = refusal::own_failure(message);
+        let origins = current.map_or_else(|| [].into(), |entry| entry.resource.origins.clone());
+        step.events.push(Event::Refused(Refused {
+            key: sent.source.clone(),
+            version: sent.version,
+            message: message.to_owned(),
+            origins,
+            own,
+        }));
+        let offered = entry.is_some_and(|entry| {
+            let last = entry.last_good().filter(|_| entry.quarantined());
+            last.unwrap_or(&entry.resource).version == sent.version
+        });
+        // Alone in its response, it is certain that the engine kept what it had.
+        let mut held = flying.held.clone();
+        if !alone {
+            held.has = if held.certain() { Has::Some } else { Has::Perhaps };
+            held.needs.push(sent.needs.clone());
+        }
+        let owed = self.ledger(kind).owed.contains_key(name);
+        if owed || !(offered || current.is_some()) || !self.ledger(kind).subscription.covers(name) {
+            // Something newer is there already: it is tried anew.
+            return self.doubt(kind, name, flying, sent);
+        }
+        self.pins.add(kind, name, &held);
+        self.pins.release(kind, name, &flying.held);
+        if !own && entry.is_some_and(|entry| entry.quarantined()) && current.is_some() {
+            // Another engine refused it before: what is served instead is known.
+            return self.owe_counted(kind, name, held, flying.asked);
+        }
+        self.stay_counted(kind, name, held, own.then(|| now + OWN_FAILURE_RETRY));
+    }
+}
