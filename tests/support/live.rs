@@ -295,6 +295,7 @@ fn spawn(home: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
         .args(["--engines", &engines.to_string()])
         .env("TIDEGATE_ENVOY", parts::envoy())
         .env("TIDEGATE_MODULE", parts::module())
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
