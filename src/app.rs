@@ -199,7 +199,8 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     outcome
 }
 
-async fn told_to_stop() {
+/// Waits for SIGINT or SIGTERM.
+pub async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).expect("signals can be listened to inside the runtime");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));

@@ -48,6 +48,8 @@ pub struct EngineStatus {
     pub synced: bool,
     /// Proven refusals on this stream.
     pub refusals: u64,
+    /// Resources and removals sent on this stream.
+    pub sent: u64,
 }
 
 /// How many of the connected engines hold the published version.
@@ -143,6 +145,7 @@ impl Handle {
                 pending: session.pending(),
                 synced: session.synced(),
                 refusals: session.refusals(),
+                sent: session.sent(),
             }
         };
         streams.values().map(status).collect()

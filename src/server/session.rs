@@ -106,6 +106,7 @@ pub struct Session {
     nonce: u64,
     subscriptions: usize,
     refusals: u64,
+    sent: u64,
     synced: bool,
     sweep_at: Option<Instant>,
     /// No removal before this: the client came with versions of its own.
@@ -129,6 +130,7 @@ impl Session {
             nonce: 0,
             subscriptions: 0,
             refusals: 0,
+            sent: 0,
             synced: false,
             sweep_at: None,
             grace_until: None,
@@ -196,6 +198,12 @@ impl Session {
         self.refusals
     }
 
+    /// Resources and removals sent on this stream.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Whether the engine holds what the cache has under this key now, or the
     /// absence of it. A certificate nobody asked for counts as held.
     #[must_use]
@@ -218,7 +226,9 @@ impl Session {
         self.seen_all(cache.head())
     }
 
-    pub(super) fn seen_all(&self, head: u64) -> bool {
+    /// The same, as of a head read before.
+    #[must_use]
+    pub fn seen_all(&self, head: u64) -> bool {
         self.seen == Some(head)
     }
 
@@ -309,7 +319,9 @@ impl Session {
         }
         let mut held = was;
         if let Some(flying) = ledger.flying.get(name) {
-            held.has = flying.held.has;
+            // What it may have by now besides what it had is what is under way.
+            let sent = flying.sent.as_ref().map(|sent| sent.needs.clone());
+            held = Held { has: flying.held.has, needs: sent.into_iter().collect(), blind: false };
         } else if *name != key.name {
             // What answered an alias until now may be another certificate.
             held.has = Has::Perhaps;
@@ -546,8 +558,11 @@ impl Session {
             }
             None => {}
         }
-        let needs = find(cache, kind, name).map(|entry| entry.resource.needs.clone());
-        let held = Held { has: Has::Perhaps, needs: needs.into_iter().collect(), blind: false };
+        let held = find(cache, kind, name).map_or_else(Held::nothing, |entry| Held {
+            has: Has::Perhaps,
+            needs: vec![entry.resource.needs.clone()],
+            blind: false,
+        });
         self.owe(kind, name, held, asked);
     }
 

@@ -127,7 +127,7 @@ fn escaped(slashes: EscapedSlashes) -> PathWithEscapedSlashesAction {
 }
 
 fn websocket() -> UpgradeConfig {
-    UpgradeConfig { upgrade_type: "websocket".to_owned(), ..UpgradeConfig::default() }
+    UpgradeConfig { upgrade_type: super::filters::UPGRADE.to_owned(), ..UpgradeConfig::default() }
 }
 
 /// Every listener sees all scopes of the engine; the second fragment keeps the

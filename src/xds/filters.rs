@@ -28,9 +28,12 @@ use envoy_types::pb::{
     google::protobuf::{Any, StringValue},
 };
 
-/// Our dynamic module: Envoy loads `libtidegate.so` from the folder in
+/// Our dynamic module: Envoy loads `libtidegate_module.so` from the folder in
 /// `ENVOY_DYNAMIC_MODULES_SEARCH_PATH`.
-pub const MODULE: &str = "tidegate";
+pub const MODULE: &str = "tidegate_module";
+
+/// The one protocol a client may change to.
+pub(super) const UPGRADE: &str = "websocket";
 
 /// Headers a client may not speak to Envoy with. Envoy clears most of them from
 /// requests of strangers by itself; all of them is easier to believe in.
@@ -98,11 +101,15 @@ pub(super) fn http_filters(module: bool) -> Vec<HttpFilter> {
     .collect()
 }
 
-/// Finds wildcard and default hosts where the exact host has no table.
+/// Finds wildcard and default hosts where the exact host has no table. Envoy
+/// refuses an upgrade by the listener's list only where it knew the route at once,
+/// so the walker is given that list.
 fn walk() -> Any {
+    let value = format!("upgrade={UPGRADE}");
     proto::any(&DynamicModuleFilter {
         dynamic_module_config: Some(module()),
         filter_name: "walk".to_owned(),
+        filter_config: Some(proto::any(&StringValue { value })),
         ..DynamicModuleFilter::default()
     })
 }
