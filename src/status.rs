@@ -76,10 +76,11 @@ pub struct EngineStatus {
     pub pid: Option<u32>,
     /// Whether its xDS stream is up.
     pub connected: bool,
-    /// `SYNCED`, `STALE`, or `NOT SENT` before the first answer.
+    /// `SYNCED`; `STALE` while something is under way; `UNUSABLE` where it cannot take
+    /// what it needs (see `nacks`); `NOT SENT` before it has asked.
     pub sync: String,
     pub synced: bool,
-    /// What it refused, and why it is not well, in its own words.
+    /// What it refused of what is published now, and why it is not well: its own words.
     pub nacks: Vec<String>,
 }
 
