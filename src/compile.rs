@@ -219,6 +219,23 @@ impl Compile {
         }
     }
 
+    /// All tables of hosts, in no order.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<HostOutcome>> {
+        self.graph.units().filter_map(|(_, value)| match value {
+            Value::Host(host) => host.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// The certificate in a Secret that some host names.
+    #[must_use]
+    pub fn certificate(&self, secret: &ObjectKey) -> Option<&Arc<Certificate>> {
+        match self.graph.value(&Unit::Certificate(secret.clone())) {
+            Some(Value::Certificate(certificate)) => certificate.as_ref().ok(),
+            _ => None,
+        }
+    }
+
     /// How often a unit has run: the cost of changes, independent of any clock.
     #[must_use]
     pub fn runs(&self) -> u64 {

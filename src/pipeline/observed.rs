@@ -3,17 +3,14 @@
 
 use crate::{
     base::{ObjectKey, Text},
+    clock,
     report::{Finding, Reason, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::{Located, Place, Places, What},
     status::{EngineStatus, FileStatus, Reality},
     xds::{ResourceKey, Update},
 };
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 /// Refusals kept: beyond this there is one cause, and it has been told.
 const REFUSALS_MAX: usize = 1_024;
@@ -36,12 +33,7 @@ struct Refusal {
 
 impl Observed {
     pub(super) fn new(fleet: Handle) -> Self {
-        Self {
-            fleet,
-            places: Places::default(),
-            files: BTreeMap::new(),
-            refused: BTreeMap::new(),
-        }
+        Self { fleet, places: Places::default(), files: BTreeMap::new(), refused: BTreeMap::new() }
     }
 
     pub(super) fn source(
@@ -153,6 +145,10 @@ impl Observed {
 }
 
 impl Reality for Observed {
+    fn now(&self) -> i64 {
+        clock::now_unix()
+    }
+
     fn programmed(&self, resources: &[ResourceKey]) -> bool {
         resources.iter().all(|key| {
             let held = self.fleet.held(key);
