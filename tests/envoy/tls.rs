@@ -108,6 +108,9 @@ fn bad_certificates_cost_their_host_alone() {
         assert_eq!(tls::served(https(vip), Some(&names(label))).expect("it is served"), issued.der);
         let refused = tls::send(https(vip), &Request::get(&names(label), "/"));
         assert!(refused.is_err(), "{label}: a client that verifies does not take it");
+        // One that takes it is where it wanted to be.
+        let request = Request::get(&names(label), "/");
+        tls::must(https(vip), Some(&names(label)), &request).served_by("any");
     }
     tls::send(https(vip), &Request::get(&names("good"), "/")).expect("it is verified").served_by("any");
     // Mended: nothing remembers that it was bad.
@@ -164,6 +167,24 @@ fn misdirected_requests() {
         let answer = coalesced.get(&tenant.host(label), "/").expect("an answer");
         assert_eq!(answer.status, status, "{label}: {}", answer.show());
     }
+}
+
+/// What no path of a host takes goes to the default backend, over TLS as over
+/// plain HTTP; so does a host that nobody has.
+#[test]
+fn the_default_backend_behind_tls() {
+    let tenant = Tenant::new("behind");
+    let _services = ["one", "default"].map(|name| tenant.service(name));
+    certificate(&tenant, "one", &["one"]);
+    let one = tenant.host("one");
+    let ingress = tenant.ingress("one").prefix(&one, "/only", "one").default_backend("default");
+    let vip = tenant.serve("one", ingress.tls(&[&one], "one"));
+    let ask = |host: &str, path: &str| tls::must(https(vip), Some(&one), &Request::get(host, path));
+    ask(&one, "/only").served_by("one");
+    ask(&one, "/else").served_by("default");
+    ask("elsewhere.org", "/").served_by("default");
+    tenant::get(vip, &one, "/else").served_by("default");
+    tenant::get(vip, "elsewhere.org", "/").served_by("default");
 }
 
 /// The certificate of the default host is for clients that name none.
