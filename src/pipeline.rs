@@ -11,6 +11,7 @@ mod emit;
 mod ledger;
 mod observed;
 mod run;
+pub mod show;
 
 pub use self::core::Core;
 pub use emit::{Publication, ZoneChange};
