@@ -14,8 +14,10 @@
 //! first member, or whether it has any, and is woken only when that answer
 //! changes: a read over all hosts of a gateway costs O(change), not O(hosts).
 
+mod members;
 mod readers;
 
+use members::{Effect, Members};
 use readers::Readers;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -66,7 +68,7 @@ pub trait Program: Sized {
 /// Facts, indexes and units of one program.
 pub struct Graph<P: Program> {
     facts: HashMap<P::Fact, P::Input>,
-    indexes: HashMap<P::Index, BTreeMap<P::Entry, u32>>,
+    indexes: HashMap<P::Index, Members<P::Entry>>,
     units: HashMap<Arc<P::Unit>, Slot<P>>,
     readers: HashMap<Node<P>, Readers<P::Unit>>,
     dirty: Vec<BTreeSet<Arc<P::Unit>>>,
@@ -148,14 +150,14 @@ impl<P: Program> View<'_, P> {
     pub fn members(&mut self, index: &P::Index) -> Vec<P::Entry> {
         self.check(index);
         self.reads.push(Node::Members(index.clone()));
-        self.graph.indexes.get(index).map(|set| set.keys().cloned().collect()).unwrap_or_default()
+        self.graph.indexes.get(index).map(Members::to_vec).unwrap_or_default()
     }
 
     /// The least member of an index.
     pub fn first(&mut self, index: &P::Index) -> Option<P::Entry> {
         self.check(index);
         self.reads.push(Node::First(index.clone()));
-        self.graph.indexes.get(index).and_then(|set| set.keys().next().cloned())
+        self.graph.indexes.get(index).and_then(|set| set.first().cloned())
     }
 
     /// Whether an index has a member.
@@ -385,41 +387,36 @@ impl<P: Program> Graph<P> {
     }
 
     fn add_entry(&mut self, index: &P::Index, entry: &P::Entry) {
-        let set = self.indexes.entry(index.clone()).or_default();
-        let was_empty = set.is_empty();
-        let count = set.entry(entry.clone()).or_insert(0);
-        *count += 1;
-        if *count > 1 {
+        if let Some(set) = self.indexes.get_mut(index) {
+            let effect = set.add(entry);
+            self.answer_changed(index, effect, false);
             return;
         }
-        let is_first = set.keys().next() == Some(entry);
-        self.answer_changed(index, is_first, was_empty);
-        if was_empty && let Some(root) = P::index_root(index) {
+        self.indexes.insert(index.clone(), Members::new(entry.clone()));
+        self.answer_changed(index, Effect { members: true, first: true }, true);
+        if let Some(root) = P::index_root(index) {
             self.root(&root, true);
         }
     }
 
     fn remove_entry(&mut self, index: P::Index, entry: &P::Entry) {
-        let Some(set) = self.indexes.get_mut(&index) else { return };
-        let Some(count) = set.get_mut(entry) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
+        let Some(set) = self.indexes.remove(&index) else { return };
+        let (left, effect) = set.remove(entry);
+        let empty = left.is_none();
+        if let Some(left) = left {
+            self.indexes.insert(index.clone(), left);
         }
-        let was_first = set.keys().next() == Some(entry);
-        set.remove(entry);
-        let empty = set.is_empty();
-        if empty {
-            self.indexes.remove(&index);
-        }
-        self.answer_changed(&index, was_first, empty);
+        self.answer_changed(&index, effect, empty);
         if empty && let Some(root) = P::index_root(&index) {
             self.root(&root, false);
         }
     }
 
-    fn answer_changed(&mut self, index: &P::Index, first: bool, any: bool) {
-        self.wake(&Node::Members(index.clone()));
+    fn answer_changed(&mut self, index: &P::Index, effect: Effect, any: bool) {
+        let Effect { members, first } = effect;
+        if members {
+            self.wake(&Node::Members(index.clone()));
+        }
         if first {
             self.wake(&Node::First(index.clone()));
         }

@@ -8,6 +8,7 @@
 
 mod core;
 mod emit;
+mod last_good;
 mod ledger;
 mod observed;
 mod run;
@@ -15,6 +16,7 @@ pub mod show;
 
 pub use self::core::Core;
 pub use emit::{Publication, ZoneChange};
+pub use last_good::Kept;
 pub use ledger::LedgerThread;
 pub use observed::Observed;
 pub use run::{Inlets, Pipeline, Query, Released};

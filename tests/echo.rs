@@ -1,4 +1,5 @@
 //! The echo backend, asked by raw clients.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};

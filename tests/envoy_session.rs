@@ -7,14 +7,17 @@ use arc_swap::ArcSwap;
 use envoy_types::pb::{
     envoy::{
         config::{
+            cluster::v3::{Cluster, cluster},
             core::v3::{
                 AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress,
                 TypedExtensionConfig, address, config_source, data_source, socket_address,
             },
+            endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
             listener::v3::{Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter},
             route::v3::{
-                DirectResponseAction, Route, RouteConfiguration, RouteMatch, ScopedRouteConfiguration,
-                VirtualHost, route, route_match, scoped_route_configuration,
+                DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch,
+                ScopedRouteConfiguration, VirtualHost, route, route_action, route_match,
+                scoped_route_configuration,
             },
         },
         extensions::{
@@ -244,6 +247,103 @@ fn table(host: &str, text: &str, regex: Option<&str>) -> Resource {
     resource(ResourceKind::Route, &name, &[], &table)
 }
 
+/// Sends everything to one cluster.
+fn proxy(host: &str, to: &str) -> Resource {
+    let action = RouteAction {
+        cluster_specifier: Some(route_action::ClusterSpecifier::Cluster(to.to_owned())),
+        ..Default::default()
+    };
+    let route = Route {
+        name: "->".to_owned(),
+        r#match: Some(RouteMatch {
+            path_specifier: Some(route_match::PathSpecifier::Prefix("/".to_owned())),
+            ..Default::default()
+        }),
+        action: Some(route::Action::Route(action)),
+        ..Default::default()
+    };
+    let name = format!("r/{host}");
+    let host = VirtualHost {
+        name: "host".to_owned(),
+        domains: vec!["*".to_owned()],
+        routes: vec![route],
+        ..Default::default()
+    };
+    let table = RouteConfiguration { name: name.clone(), virtual_hosts: vec![host], ..Default::default() };
+    resource(ResourceKind::Route, &name, &[(ResourceKind::Cluster, to)], &table)
+}
+
+fn upstream(name: &str, connect_timeout_s: i64) -> Resource {
+    let cluster = Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(envoy_types::pb::google::protobuf::Duration {
+            seconds: connect_timeout_s,
+            nanos: 0,
+        }),
+        eds_cluster_config: Some(cluster::EdsClusterConfig { eds_config: Some(ads()), ..Default::default() }),
+        cluster_discovery_type: Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Eds as i32)),
+        ..Default::default()
+    };
+    resource(ResourceKind::Cluster, name, &[], &cluster)
+}
+
+fn endpoints(name: &str, ports: &[u16]) -> Resource {
+    let endpoint = |port: &u16| {
+        let socket = SocketAddress {
+            address: "127.0.0.1".to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue((*port).into())),
+            ..Default::default()
+        };
+        let address = envoy_types::pb::envoy::config::core::v3::Address {
+            address: Some(address::Address::SocketAddress(socket)),
+        };
+        LbEndpoint {
+            host_identifier: Some(lb_endpoint::HostIdentifier::Endpoint(Endpoint {
+                address: Some(address),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }
+    };
+    let assignment = ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: ports.iter().map(endpoint).collect(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    resource(ResourceKind::Endpoints, name, &[], &assignment)
+}
+
+/// Answers every request with `text`.
+async fn backend(text: &'static str) -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = TcpListener::bind(anywhere()).await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+    let serve = async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            connections.spawn(async move {
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.is_ok_and(|read| read > 0) {
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        if stream.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            });
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "a backend of the test")]
+    tokio::spawn(serve);
+    port
+}
+
 /// A certificate for `sni`, signed by the test's own authority.
 fn certificate(sni: &str, signer: &rcgen::CertifiedIssuer<'_, rcgen::KeyPair>) -> Resource {
     let key = rcgen::KeyPair::generate().expect("a key");
@@ -437,6 +537,79 @@ async fn a_batch_with_a_bad_route_boots_and_a_restart_sends_nothing_again() {
     assert_eq!(control.handle.engines()[0].sent, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moves_between_upstreams_lose_no_request() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Authority::create(&dir.path().join("ca"), now()).expect("an authority");
+    let (control, address) = ControlPlane::start(&authority, anywhere()).await;
+    let _envoy = start_envoy(dir.path(), address, &authority);
+    let (port, x, y) = (free_port(), backend("x").await, backend("y").await);
+    control.handle.publish(set([
+        listener(port, false),
+        scope("a.test"),
+        proxy("a.test", "x"),
+        upstream("x", 5),
+        endpoints("x", &[x]),
+    ]));
+    serves(port, "a.test", "x").await;
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let load = {
+        let done = done.clone();
+        async move {
+            let mut answers = 0;
+            // One connection: a new one a request would use up the ports.
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = get_over(&mut stream, "a.test", "/").await;
+                assert!(matches!(&answer, Some((200, _))), "{answer:?} after {answers} good ones");
+                answers += 1;
+            }
+            answers
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "the load beside the moves")]
+    let load = tokio::spawn(load);
+    // The old upstream goes in the very update that moves the host.
+    for _ in 0..5 {
+        for (new, old, at) in [("y", "x", y), ("x", "y", x)] {
+            let key = |kind| ResourceKey { kind, name: old.into() };
+            let set = vec![upstream(new, 5), endpoints(new, &[at]), proxy("a.test", new)];
+            let removed = vec![key(ResourceKind::Cluster), key(ResourceKind::Endpoints)];
+            control.handle.publish(Update { set, removed });
+            serves(port, "a.test", new).await;
+        }
+    }
+    // An upstream that changes alone warms at once, not after Envoy's 15 s.
+    let before = tokio::time::Instant::now();
+    let changed = upstream("x", 6);
+    let key = changed.key.clone();
+    control.handle.publish(set([changed]));
+    eventually("the changed upstream is accepted", || async {
+        (control.handle.held(&key).by == 1).then_some(())
+    })
+    .await;
+    assert!(before.elapsed() < Duration::from_secs(10), "it waited for the fetch timeout");
+    // One whose endpoints are missing is told so, and warms without any (trap 23).
+    let before = tokio::time::Instant::now();
+    let bare = upstream("bare", 5);
+    let key = bare.key.clone();
+    control.handle.publish(set([bare]));
+    eventually("the bare upstream is accepted", || async {
+        (control.handle.held(&key).by == 1).then_some(())
+    })
+    .await;
+    assert!(before.elapsed() < Duration::from_secs(10), "it waited for the fetch timeout");
+    // In the end nothing of the old one is left.
+    let gone = ResourceKey { kind: ResourceKind::Cluster, name: "y".into() };
+    eventually("the old upstream is removed", || async {
+        (control.handle.held(&gone).by == 1).then_some(())
+    })
+    .await;
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let answers = load.await.expect("no request was lost");
+    assert!(answers > 0);
+}
+
 /// A handshake for `sni`, and the answer over it.
 async fn get_tls(port: u16, sni: &str, roots: &rustls::RootCertStore) -> Option<(u16, String)> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -447,8 +620,8 @@ async fn get_tls(port: u16, sni: &str, roots: &rustls::RootCertStore) -> Option<
         .with_no_client_auth();
     let name = rustls::pki_types::ServerName::try_from(sni.to_owned()).expect("a name");
     let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-    get_over(stream, "a.test", "/").await
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+    get_over(&mut stream, "a.test", "/").await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -139,6 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "`exited` has to reap them")]
     async fn a_child_is_reaped_and_its_end_told() {
         let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         assert_eq!(Process::hold(child.id()).unwrap().exited().await, "exit status 7");

@@ -172,7 +172,7 @@ impl Fleet {
         let streams = read(&self.streams);
         let holds = |stream: &&Arc<Stream>| {
             let session = read(&stream.session);
-            session.up_to_date(cache) && session.in_order(key)
+            !cache.withdrawn(key) && session.up_to_date(cache) && session.in_order(key)
         };
         Held { by: streams.values().filter(holds).count(), of: streams.len() }
     }

@@ -91,6 +91,15 @@ fn trap_06_kinds_asked_for_by_name_have_no_legacy_wildcard() {
 }
 
 #[test]
+fn a_relay_takes_everything_in_batches() {
+    let routes = (0..250).map(|n| resource(Route, &format!("r{n:03}"), 1, &[]));
+    let mut t = Transcript::new(routes.chain([resource(Secret, "*.foo.com", 1, &[])]));
+    let sizes: Vec<_> = t.subscribe(Route, &["*"]).iter().map(|response| response.resources.len()).collect();
+    assert_eq!(sizes, [100, 100, 50]);
+    check(&t.subscribe(Secret, &["*"]), &["Secret +*.foo.com@1"]);
+}
+
+#[test]
 fn trap_07_a_name_given_up_under_a_wildcard_is_answered() {
     let mut t = Transcript::new([resource(Cluster, "a", 1, &[])]);
     let all = t.subscribe(Cluster, &["*", "a", "gone"]);

@@ -137,6 +137,10 @@ impl Case {
 struct Unseen<'a>(&'a [Located]);
 
 impl Reality for Unseen<'_> {
+    fn now(&self) -> i64 {
+        NOW
+    }
+
     fn programmed(&self, _: &[ResourceKey]) -> bool {
         false
     }

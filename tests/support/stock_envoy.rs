@@ -15,12 +15,12 @@ use tokio::{
 };
 
 /// Generous: a loaded machine is slow, a broken program never gets there.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The pinned binary: `TIDEGATE_ENVOY`, or what envoy/install.sh installs.
 #[expect(clippy::disallowed_methods, reason = "which Envoy to test against is the caller's choice")]
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Ok(path) = std::env::var("TIDEGATE_ENVOY") {
         return path.into();
     }
@@ -32,20 +32,26 @@ pub fn binary() -> PathBuf {
 }
 
 /// A port nobody has now.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
 
 /// A running Envoy; killed when dropped.
-pub struct Envoy {
+pub(crate) struct Envoy {
     child: Child,
-    pub log: PathBuf,
+    pub(crate) log: PathBuf,
 }
 
 impl Envoy {
     /// Starts one that takes everything from the ADS server at `ads`, by mTLS.
-    pub fn start(dir: &Path, ads: SocketAddr, ca: &str, identity: &Identity, certificate: &Issued) -> Self {
+    pub(crate) fn start(
+        dir: &Path,
+        ads: SocketAddr,
+        ca: &str,
+        identity: &Identity,
+        certificate: &Issued,
+    ) -> Self {
         let file = |name: &str, text: &str| {
             let path = dir.join(name);
             std::fs::write(&path, text).expect("written");
@@ -70,7 +76,7 @@ impl Envoy {
         Self { child, log }
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
@@ -135,7 +141,7 @@ fn bootstrap(ads: SocketAddr, identity: &Identity, ca: &Path, chain: &Path, key:
 
 /// Waits until `look` finds something.
 #[track_caller]
-pub fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
+pub(crate) fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> impl Future<Output = T>
 where
     F: Future<Output = Option<T>>,
 {
@@ -154,24 +160,38 @@ where
 }
 
 /// Status and body of `GET /path` with this Host; `None` where nobody answers.
-pub async fn get(port: u16, host: &str, path: &str) -> Option<(u16, String)> {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    get_over(stream, host, path).await
+pub(crate) async fn get(port: u16, host: &str, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    get_over(&mut stream, host, path).await
 }
 
-/// The same over an open connection, which is closed.
-pub async fn get_over(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+/// The same over an open connection, which stays open.
+pub(crate) async fn get_over(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     host: &str,
     path: &str,
 ) -> Option<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = Vec::new();
-    // A TLS peer may end without a closing alert: what came counts.
-    let _ = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.ok()?;
-    let answer = String::from_utf8_lossy(&answer);
+    let answer = timeout(DEADLINE, read_answer(stream)).await.ok()??;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((status, body.to_owned()))
+}
+
+/// Reads one answer by its length.
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.map_or(Ok(0), str::parse).ok()? {
+                return Some(text.into_owned());
+            }
+        }
+        if stream.read_buf(&mut answer).await.ok()? == 0 {
+            return None;
+        }
+    }
 }

@@ -15,14 +15,19 @@ use tidegate::{
     xds::{Resource, ResourceKey, ResourceKind, Update},
 };
 
-pub const ENGINE: &str = "e1";
+pub(crate) const ENGINE: &str = "e1";
 
-pub fn key(kind: ResourceKind, name: &str) -> ResourceKey {
+pub(crate) fn key(kind: ResourceKind, name: &str) -> ResourceKey {
     ResourceKey { kind, name: name.into() }
 }
 
 /// A resource whose body says its name, version and needs.
-pub fn resource(kind: ResourceKind, name: &str, version: u128, needs: &[(ResourceKind, &str)]) -> Resource {
+pub(crate) fn resource(
+    kind: ResourceKind,
+    name: &str,
+    version: u128,
+    needs: &[(ResourceKind, &str)],
+) -> Resource {
     let names: String = needs.iter().map(|(_, name)| format!("{name},")).collect();
     let needs: Vec<_> = needs.iter().map(|(kind, name)| key(*kind, name)).collect();
     Resource {
@@ -35,35 +40,35 @@ pub fn resource(kind: ResourceKind, name: &str, version: u128, needs: &[(Resourc
 }
 
 /// A cache, one session, and the events it gave.
-pub struct Transcript {
-    pub cache: Cache,
-    pub session: Session,
-    pub events: Vec<Event>,
-    pub now: Instant,
+pub(crate) struct Transcript {
+    pub(crate) cache: Cache,
+    pub(crate) session: Session,
+    pub(crate) events: Vec<Event>,
+    pub(crate) now: Instant,
     introduced: bool,
 }
 
 impl Transcript {
     /// A cache with these resources, published.
-    pub fn new(set: impl IntoIterator<Item = Resource>) -> Self {
+    pub(crate) fn new(set: impl IntoIterator<Item = Resource>) -> Self {
         let mut cache = Cache::new();
         cache.apply(Update { set: set.into_iter().collect(), removed: Vec::new() });
         Self::over(cache)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a start to count from")]
-    pub fn over(cache: Cache) -> Self {
+    pub(crate) fn over(cache: Cache) -> Self {
         let session = Session::new(ENGINE.into());
         Self { cache, session, events: Vec::new(), now: Instant::now(), introduced: false }
     }
 
     /// The stream breaks and a new one comes.
-    pub fn reconnect(&mut self) {
+    pub(crate) fn reconnect(&mut self) {
         self.session = Session::new(ENGINE.into());
         self.introduced = false;
     }
 
-    pub fn try_send(&mut self, mut request: DeltaDiscoveryRequest) -> Result<Vec<Response>, Closed> {
+    pub(crate) fn try_send(&mut self, mut request: DeltaDiscoveryRequest) -> Result<Vec<Response>, Closed> {
         if !std::mem::replace(&mut self.introduced, true) {
             request.node = Some(Node { id: ENGINE.to_owned(), ..Default::default() });
         }
@@ -72,34 +77,34 @@ impl Transcript {
     }
 
     #[track_caller]
-    pub fn send(&mut self, request: DeltaDiscoveryRequest) -> Vec<Response> {
+    pub(crate) fn send(&mut self, request: DeltaDiscoveryRequest) -> Vec<Response> {
         self.try_send(request).expect("the stream lives")
     }
 
     #[track_caller]
-    pub fn subscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<Response> {
+    pub(crate) fn subscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<Response> {
         self.send(subscribe(kind, names))
     }
 
     #[track_caller]
-    pub fn unsubscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<Response> {
+    pub(crate) fn unsubscribe(&mut self, kind: ResourceKind, names: &[&str]) -> Vec<Response> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
         self.send(DeltaDiscoveryRequest { resource_names_unsubscribe: names, ..subscribe(kind, &[]) })
     }
 
     #[track_caller]
-    pub fn ack(&mut self, response: &Response) -> Vec<Response> {
+    pub(crate) fn ack(&mut self, response: &Response) -> Vec<Response> {
         self.send(ack(response))
     }
 
     #[track_caller]
-    pub fn nack(&mut self, response: &Response, message: &str) -> Vec<Response> {
+    pub(crate) fn nack(&mut self, response: &Response, message: &str) -> Vec<Response> {
         self.send(nack(response, message))
     }
 
     /// Accepts everything until nothing more comes.
     #[track_caller]
-    pub fn ack_all(&mut self, responses: Vec<Response>) -> Vec<Response> {
+    pub(crate) fn ack_all(&mut self, responses: Vec<Response>) -> Vec<Response> {
         let mut seen = responses.clone();
         let mut open: std::collections::VecDeque<_> = responses.into();
         while let Some(response) = open.pop_front() {
@@ -111,30 +116,30 @@ impl Transcript {
     }
 
     #[track_caller]
-    pub fn set(&mut self, set: impl IntoIterator<Item = Resource>) -> Vec<Response> {
+    pub(crate) fn set(&mut self, set: impl IntoIterator<Item = Resource>) -> Vec<Response> {
         self.publish(Update { set: set.into_iter().collect(), removed: Vec::new() })
     }
 
     #[track_caller]
-    pub fn remove(&mut self, kind: ResourceKind, name: &str) -> Vec<Response> {
+    pub(crate) fn remove(&mut self, kind: ResourceKind, name: &str) -> Vec<Response> {
         self.publish(Update { set: Vec::new(), removed: vec![key(kind, name)] })
     }
 
     #[track_caller]
-    pub fn publish(&mut self, update: Update) -> Vec<Response> {
+    pub(crate) fn publish(&mut self, update: Update) -> Vec<Response> {
         self.cache.apply(update);
         self.change()
     }
 
     #[track_caller]
-    pub fn change(&mut self) -> Vec<Response> {
+    pub(crate) fn change(&mut self) -> Vec<Response> {
         let step = self.session.on_change(&self.cache, self.now).expect("the stream lives");
         self.take(step)
     }
 
     /// Time passes, the session being called whenever it asked for it.
     #[track_caller]
-    pub fn pass(&mut self, time: Duration) -> Vec<Response> {
+    pub(crate) fn pass(&mut self, time: Duration) -> Vec<Response> {
         let end = self.now + time;
         let mut all = Vec::new();
         while let Some(wake) = self.session.next_wake().filter(|wake| *wake <= end) {
@@ -172,7 +177,7 @@ impl Transcript {
     }
 
     /// Keys and versions refused so far.
-    pub fn refused(&self) -> Vec<(String, u128)> {
+    pub(crate) fn refused(&self) -> Vec<(String, u128)> {
         let refused = self.events.iter().filter_map(|event| match event {
             Event::Refused(refused) => Some((refused.key.name.to_string(), refused.version.0)),
             Event::Accepted(_) | Event::Synced => None,
@@ -181,7 +186,7 @@ impl Transcript {
     }
 }
 
-pub fn subscribe(kind: ResourceKind, names: &[&str]) -> DeltaDiscoveryRequest {
+pub(crate) fn subscribe(kind: ResourceKind, names: &[&str]) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         type_url: kind.type_url().to_owned(),
         resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
@@ -190,7 +195,7 @@ pub fn subscribe(kind: ResourceKind, names: &[&str]) -> DeltaDiscoveryRequest {
 }
 
 /// The first request of a client that comes back with these versions.
-pub fn resume(kind: ResourceKind, names: &[&str], versions: &[(&str, u128)]) -> DeltaDiscoveryRequest {
+pub(crate) fn resume(kind: ResourceKind, names: &[&str], versions: &[(&str, u128)]) -> DeltaDiscoveryRequest {
     let version = |(name, version): &(&str, u128)| ((*name).to_owned(), Version(*version).to_string());
     DeltaDiscoveryRequest {
         initial_resource_versions: versions.iter().map(version).collect(),
@@ -198,7 +203,7 @@ pub fn resume(kind: ResourceKind, names: &[&str], versions: &[(&str, u128)]) -> 
     }
 }
 
-pub fn ack(response: &Response) -> DeltaDiscoveryRequest {
+pub(crate) fn ack(response: &Response) -> DeltaDiscoveryRequest {
     DeltaDiscoveryRequest {
         type_url: response.type_url.to_string(),
         response_nonce: format!("{:x}", response.nonce),
@@ -206,13 +211,13 @@ pub fn ack(response: &Response) -> DeltaDiscoveryRequest {
     }
 }
 
-pub fn nack(response: &Response, message: &str) -> DeltaDiscoveryRequest {
+pub(crate) fn nack(response: &Response, message: &str) -> DeltaDiscoveryRequest {
     let error = Status { code: 3, message: message.to_owned(), details: Vec::new() };
     DeltaDiscoveryRequest { error_detail: Some(error), ..ack(response) }
 }
 
 /// A response in short: `Cluster +a@1 -b`.
-pub fn short(response: &Response) -> String {
+pub(crate) fn short(response: &Response) -> String {
     let kind = ResourceKind::from_type_url(&response.type_url);
     let mut text = kind.map_or_else(|| response.type_url.to_string(), |kind| format!("{kind:?}"));
     for item in &response.resources {
@@ -225,7 +230,7 @@ pub fn short(response: &Response) -> String {
 }
 
 #[track_caller]
-pub fn check(responses: &[Response], expected: &[&str]) {
+pub(crate) fn check(responses: &[Response], expected: &[&str]) {
     let texts: Vec<_> = responses.iter().map(short).collect();
     assert_eq!(texts, expected);
 }

@@ -117,7 +117,7 @@ impl Session {
             if !std::mem::take(&mut owed.queued) || ledger.flying.contains_key(&name) {
                 continue;
             }
-            let edit = kind == ResourceKind::Route && !(owed.asked && owed.held.has == Has::Nothing);
+            let edit = kind == ResourceKind::Route && owed.held.has != Has::Nothing;
             if edit && !batch.is_empty() {
                 owed.queued = true;
                 ledger.queue.push_front(name);
