@@ -12,6 +12,7 @@ mod last_good;
 mod ledger;
 mod observed;
 mod run;
+pub mod show;
 
 pub use self::core::Core;
 pub use emit::{Publication, ZoneChange};

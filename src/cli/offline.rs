@@ -3,8 +3,6 @@
 use super::output::{Failure, chain};
 use crate::{
     clock,
-    inputs::Change,
-    ipam::Ledger,
     pipeline::Core,
     report::Finding,
     source::files::{self, Loaded, Located, Places},
@@ -38,7 +36,7 @@ impl Offline {
         let loaded = files::load_once(&args.files, now, &yaml::Limits::default());
         let Loaded { changes, findings, places } = loaded.map_err(|why| Failure::unreachable(chain(&why)))?;
         let options = Options { loopback_endpoints: args.allow_loopback_endpoints, ..Options::default() };
-        Ok(Self { core: compiled(options, changes, now), located: findings, places, now })
+        Ok(Self { core: Core::in_memory(options, changes, now), located: findings, places, now })
     }
 
     /// Everything there is to say, with file and line, the worst first.
@@ -49,14 +47,6 @@ impl Offline {
         all.dedup();
         all
     }
-}
-
-/// Compiles and allocates in memory.
-pub(super) fn compiled(options: Options, changes: Vec<Change>, now: i64) -> Core {
-    let mut core = Core::new(options, Ledger::default());
-    core.take(changes);
-    core.allocate_in_memory(now);
-    core
 }
 
 fn findings(core: &Core, now: i64) -> Vec<Finding> {
