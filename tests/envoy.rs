@@ -20,5 +20,7 @@ mod process;
 mod tls;
 #[path = "envoy/upstreams.rs"]
 mod upstreams;
+#[path = "envoy/vips.rs"]
+mod vips;
 #[path = "envoy/walker.rs"]
 mod walker;

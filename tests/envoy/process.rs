@@ -40,13 +40,19 @@ fn engines_outlive_the_control_plane() {
     live.eventually("the certificate is served", || {
         ask("warm.live.test").map(|answer| answer.served_by("any").status).map_err(|why| why.to_string())
     });
+    // Each engine fetches for itself, and the kernel chooses who is asked.
+    for _ in 0..40 {
+        ask("warm.live.test").expect("it is served").served_by("any");
+    }
     let envoys = live.envoys();
     assert_eq!(envoys.len(), 2, "one an engine");
     let load = Load::plain(http(vip), Request::get("plain.live.test", "/"));
     load.more(20);
     live.kill_control_plane();
     load.more(200);
-    ask("warm.live.test").expect("Envoy has its certificate").served_by("any");
+    for _ in 0..10 {
+        ask("warm.live.test").expect("both have its certificate").served_by("any");
+    }
     assert_eq!(live.envoys(), envoys);
     live.start_again();
     assert_eq!(live.programmed("Ingress/shop/all"), vip);
@@ -65,6 +71,37 @@ fn engines_outlive_the_control_plane() {
     load.end().all_good();
     live.stop();
     live.ended();
+}
+
+/// An Envoy dies: another stands in its place, with all that it served.
+#[test]
+fn a_dead_envoy_is_replaced() {
+    let service = Service::new("shop", "any");
+    let live = Live::start(&world(&service, [ingress("one").prefix("one.live.test", "/", "any")]));
+    let vip = live.programmed("Ingress/shop/one");
+    tenant::get(vip, "one.live.test", "/").served_by("any");
+    let before = live.envoys();
+    live.kill_envoy(before[0]);
+    live.eventually("another Envoy runs", || {
+        let now = live.envoys();
+        if now.len() == 1 && now != before { Ok(()) } else { Err(format!("{now:?}")) }
+    });
+    live.answered(http(vip), &Request::get("one.live.test", "/"), |answer| answer.status == 200);
+    assert_eq!(live.programmed("Ingress/shop/one"), vip);
+}
+
+/// Two of them would give the same addresses twice.
+#[test]
+fn one_state_is_for_one_process() {
+    let service = Service::new("shop", "any");
+    let live = Live::start(&world(&service, [ingress("one").prefix("one.live.test", "/", "any")]));
+    let vip = live.programmed("Ingress/shop/one");
+    let load = Load::plain(http(vip), Request::get("one.live.test", "/"));
+    let (code, said) = live.second();
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("state"), "{said}");
+    load.more(20);
+    load.end().all_good();
 }
 
 /// What is under way is finished, what comes then is refused, and nothing is left.

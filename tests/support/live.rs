@@ -213,6 +213,19 @@ impl Live {
         self.process.wait().expect("it is our child");
     }
 
+    /// Ends one of [`Live::envoys`] as a crash would.
+    pub fn kill_envoy(&self, id: u32) {
+        processes::kill(id);
+    }
+
+    /// Starts another on the same folders, which must end by itself; gives its exit
+    /// code and what it said.
+    #[must_use]
+    pub fn second(&self) -> (Option<i32>, String) {
+        let output = command(self.home.path(), self.engines).output().expect("it was built with this test");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Starts the control plane again, on the same folders.
     pub fn start_again(&mut self) {
         let (process, admin, dns) = spawn(self.home.path(), self.engines);
@@ -282,11 +295,9 @@ impl Drop for Live {
     }
 }
 
-fn spawn(home: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
-    let said = home.join("state/up.json");
-    let _ = fs::remove_file(&said);
-    let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).expect("a log");
-    let mut process = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+fn command(home: &Path, engines: usize) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    command
         .arg("up")
         .arg(home.join("objects"))
         .arg("--state")
@@ -296,7 +307,15 @@ fn spawn(home: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
         .env("TIDEGATE_ENVOY", parts::envoy())
         .env("TIDEGATE_MODULE", parts::module())
         .env("NO_COLOR", "1")
-        .stdin(Stdio::null())
+        .stdin(Stdio::null());
+    command
+}
+
+fn spawn(home: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
+    let said = home.join("state/up.json");
+    let _ = fs::remove_file(&said);
+    let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).expect("a log");
+    let mut process = command(home, engines)
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()
