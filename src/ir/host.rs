@@ -33,7 +33,8 @@ pub struct Host {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct HostTls {
     /// The DNS names of the certificate that serves this host, sorted. A request
-    /// whose SNI none of them covers is answered 421. Empty: no certificate.
+    /// whose SNI none of them covers is answered 421. Empty: no certificate. Says
+    /// nothing on the default host, which takes what other hosts did not match.
     pub covered: Vec<HostPattern>,
     /// Plain requests are sent to https.
     pub redirect: Option<Redirect>,
