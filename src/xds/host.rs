@@ -90,7 +90,7 @@ pub(super) fn host_routes(host: &Host) -> Vec<Route> {
     let Host { key, tls, routes, origins: _ } = host;
     let mut all = match tls {
         Some(HostTls { covered, redirect }) => {
-            let mut guards = Vec::from_iter(misdirected(&key.host, covered));
+            let mut guards = Vec::from_iter(misdirected(covered));
             guards.extend(redirect.iter().flat_map(|redirect| redirects(&key.host, *redirect)));
             guards
         }
@@ -114,12 +114,7 @@ pub(super) fn catch_all(host: &HostPattern) -> Route {
 /// 421 (RFC 9110 section 15.5.20) for a connection that was opened under a name
 /// that this host's certificate does not cover. One route that matches when all
 /// its inverted matchers do. No SNI is no claim to a name, so `x-sni` must be there.
-/// The default host is also where the paths go that a host with TLS has no route
-/// for, under that host's own SNI: none is wrong there.
-fn misdirected(host: &HostPattern, covered: &[HostPattern]) -> Option<Route> {
-    if *host == HostPattern::Default {
-        return None;
-    }
+fn misdirected(covered: &[HostPattern]) -> Option<Route> {
     let mut headers = vec![present(SNI)];
     for name in covered {
         let pattern = match name {

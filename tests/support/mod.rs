@@ -3,3 +3,4 @@
 
 pub mod facts;
 pub mod golden;
+pub mod live;

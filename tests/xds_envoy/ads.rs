@@ -212,8 +212,7 @@ fn the_server_name_comes_from_the_handshake() {
         (Some("shop.test"), "plain.test", "x-tls: off\r\n", 404),
         (None, "plain.test", "", 404),
         (Some("shop.test"), "nobody.example", "", 200),
-        // The default backend takes what no host matched, under any name.
-        (Some("a.one.test"), "nobody.example", "", 200),
+        (Some("a.one.test"), "nobody.example", "", 421),
     ] {
         let reply = get_tls(address(&listener), sni, host, "/", headers).expect("a handshake");
         assert_eq!(reply.status, status, "SNI {sni:?}, Host {host}, {headers}");

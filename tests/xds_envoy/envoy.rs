@@ -93,7 +93,7 @@ fn command(config: &Value, folder: &Path) -> Command {
     if text.contains("dynamic_module_config") {
         let modules = folder.join("modules");
         std::fs::create_dir(&modules).unwrap();
-        std::os::unix::fs::symlink(module(), modules.join("libtidegate.so")).unwrap();
+        std::os::unix::fs::symlink(module(), modules.join("libtidegate_module.so")).unwrap();
         command.env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", modules);
     }
     command

@@ -11,6 +11,7 @@
 )]
 
 mod ads;
+mod build;
 mod client;
 mod envoy;
 mod standalone;

@@ -7,8 +7,12 @@ use crate::{
 };
 use std::{net::SocketAddr, sync::Arc};
 use tidegate::{
-    ir::{Action, Edge, Endpoints, Host, Listener, PathMatch, Protocol, SniCertificate, Upstream},
-    xds::{Standalone, build_standalone},
+    base::Secret,
+    ir::{
+        Action, Edge, Endpoints, Host, Listener, PathMatch, Protocol, SniCertificate, Upstream,
+        UpstreamProtocol, UpstreamTls,
+    },
+    xds::{Admin, Standalone, build_standalone},
 };
 
 /// A gateway with a plain and a TLS listener, run.
@@ -342,4 +346,38 @@ fn a_status_of_ours_needs_no_backend() {
 fn an_empty_world_is_valid() {
     validate(&Served::default().config(&[]));
     validate(&Served::default().config(&[listener(Protocol::Http), listener(Protocol::Https)]));
+}
+
+#[test]
+fn everything_at_once_is_valid() {
+    let own = Arc::new(certificate(&["own.test"]));
+    let mut served = tls_site();
+    let ca = Some(Secret::new(own.chain.clone()));
+    let tls = Some(UpstreamTls { server_name: Some("api.test".into()), ca });
+    let api = Upstream { tls, protocol: UpstreamProtocol::Http2, ..upstream("api") };
+    let outside = Upstream { external: Some(("api.test".into(), 443)), ..upstream("outside") };
+    served.hosts.push(with_tls(host("own.test"), &["own.test"], None));
+    served.hosts.push(with_routes(
+        host("*"),
+        [forwards("a", prefix("/a"), &api), forwards("all", prefix("/"), &outside)],
+    ));
+    served.upstreams = vec![api, outside];
+    let edge = Arc::new(Edge { proxy_protocol: true, ..edge() });
+    let chain = dedicated("own.test", &[]);
+    let name = chain.certificate.clone();
+    let listener = Listener { edge, dedicated: vec![chain], ..listener(Protocol::Https) };
+    let config = build_standalone(&Standalone {
+        listeners: vec![&listener],
+        hosts: served.hosts.iter().collect(),
+        upstreams: served.upstreams.iter().collect(),
+        certificates: served.certificates.iter().collect(),
+        dedicated: [(name, own)].into(),
+        admin: Some(Admin::Address(SocketAddr::from(([127, 0, 0, 1], 0)))),
+        ..Standalone::default()
+    });
+    assert_eq!(
+        config.pointer("/static_resources/listeners/0/filter_chains/1/name"),
+        Some(&"own.test".into())
+    );
+    validate(&config);
 }
