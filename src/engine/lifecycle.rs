@@ -298,8 +298,8 @@ impl Lifecycle {
                 self.phase = Phase::Stopped;
                 vec![]
             }
-            Phase::Up { pid, ready: true, .. } => self.drain(now, pid, drain_for),
-            Phase::Up { pid, ready: false, .. } => self.terminate(now, pid),
+            // Also one that has not said LIVE yet: it may have, since it was last asked.
+            Phase::Up { pid, .. } => self.drain(now, pid, drain_for),
             Phase::Draining { pid, until } => {
                 self.phase = Phase::Draining { pid, until: until.min(now + drain_for) };
                 vec![]
@@ -310,8 +310,7 @@ impl Lifecycle {
     fn replace(&mut self, now: Instant, drain_for: Duration) -> Vec<Action> {
         match (self.phase, self.goal) {
             (_, Goal::Stop) => vec![],
-            (Phase::Up { pid, ready: true, .. }, Goal::Run) => self.drain(now, pid, drain_for),
-            (Phase::Up { pid, ready: false, .. }, Goal::Run) => self.terminate(now, pid),
+            (Phase::Up { pid, .. }, Goal::Run) => self.drain(now, pid, drain_for),
             // What failed may be mended by what is new: no reason to wait.
             (Phase::Waiting { .. }, Goal::Run) => {
                 self.failures = 0;

@@ -17,7 +17,6 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 /// A question to the loop's state, answered between two batches.
-
 pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
 
 /// What the loop listens to.
@@ -228,7 +227,7 @@ impl Pipeline {
             let serial = Serial { content: known.content, serial: known.serial };
             let zone = known.apex.to_string();
             if self.serials.get(&zone) != Some(&serial) {
-                self.serials.insert(zone.clone(), serial.clone());
+                self.serials.insert(zone.clone(), serial);
                 self.ledger.tell(move |store| {
                     if let Err(error) = store.set_serial(&zone, &serial) {
                         tracing::error!(zone, %error, "The serial of a zone could not be written");

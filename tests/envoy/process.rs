@@ -40,6 +40,10 @@ fn engines_outlive_the_control_plane() {
     live.eventually("the certificate is served", || {
         ask("warm.live.test").map(|answer| answer.served_by("any").status).map_err(|why| why.to_string())
     });
+    // Both Envoys listen on the VIP and the kernel chooses: each must have been asked.
+    for _ in 0..64 {
+        ask("warm.live.test").expect("it is served").served_by("any");
+    }
     // Each engine fetches for itself, and the kernel chooses who is asked.
     for _ in 0..40 {
         ask("warm.live.test").expect("it is served").served_by("any");

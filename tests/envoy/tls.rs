@@ -1,7 +1,7 @@
 //! Certificates by SNI, what happens to bad ones, 421, redirects.
 
 use crate::support::live::{
-    Request, Tenant, client,
+    Ingress, Request, Tenant, client,
     http2::Http2,
     load::Load,
     manifest::{issued_secret, tls_secret},
@@ -265,5 +265,103 @@ fn rotation_under_load() {
         });
     }
     load.more(20);
+    load.end().all_good();
+}
+
+/// Waits until this certificate is served for the label.
+#[track_caller]
+fn served(tenant: &Tenant, vip: std::net::IpAddr, label: &str, issued: &tls::Issued) {
+    tenant.live.eventually(&format!("the right certificate is served for {label}"), || {
+        let served = tls::served(https(vip), Some(&tenant.host(label))).map_err(|why| why.to_string())?;
+        if served == issued.der { Ok(()) } else { Err("another one".to_owned()) }
+    });
+}
+
+/// A name that a wildcard's certificate was served for gets one of its own, and
+/// gives it back.
+#[test]
+fn an_exact_host_takes_over_from_a_wildcard() {
+    let tenant = Tenant::new("takeover");
+    let _services = ["wild", "one"].map(|name| tenant.service(name));
+    let wild = certificate(&tenant, "wild", &["*"]);
+    let one = certificate(&tenant, "one", &["one"]);
+    let (all, host) = (tenant.host("*"), tenant.host("one"));
+    let vip = tenant.serve("wild", tenant.ingress("wild").prefix(&all, "/", "wild").tls(&[&all], "wild"));
+    served(&tenant, vip, "one", &wild);
+    let ask = || tls::send(https(vip), &Request::get(&host, "/")).expect("it is verified");
+    ask().served_by("wild");
+    tenant.serve("one", tenant.ingress("one").prefix(&host, "/", "one").tls(&[&host], "one"));
+    served(&tenant, vip, "one", &one);
+    ask().served_by("one");
+    served(&tenant, vip, "two", &wild);
+    tenant.delete("one");
+    served(&tenant, vip, "one", &wild);
+    tenant.live.eventually("the wildcard's routes are back", || {
+        let answer = ask();
+        if answer.service().as_deref() == Some("wild") { Ok(()) } else { Err(answer.show()) }
+    });
+}
+
+/// One name, two VIPs, two certificates: the younger has a chain of its own, and
+/// gives it up when the elder goes.
+#[test]
+fn the_same_name_on_two_vips() {
+    let (outer, inner) = (Tenant::new("outer"), Tenant::new("outer-inner"));
+    let _services = ["outer", "inner"].map(|name| outer.service(name));
+    let certificates = ["outer", "inner"].map(|name| certificate(&outer, name, &["one"]));
+    let (host, elder) = (outer.host("one"), outer.ingress("elder").since(2020));
+    // One namespace, so the host is its own on both classes.
+    let younger = Ingress::new(&outer.name, "younger", &inner.name).since(2021);
+    let elder = elder.prefix(&host, "/", "outer").tls(&[&host], "outer");
+    let younger = younger.prefix(&host, "/", "inner").tls(&[&host], "inner");
+    let vips = [outer.serve("elder", elder), outer.serve("younger", younger)];
+    assert_ne!(vips[0], vips[1]);
+    outer.live.finding(&outer.key("younger"), "PartlyHonoured");
+    for (vip, (service, issued)) in vips.iter().zip(["outer", "inner"].iter().zip(&certificates)) {
+        served(&outer, *vip, "one", issued);
+        tls::send(https(*vip), &Request::get(&host, "/")).expect("it is verified").served_by(service);
+    }
+    let load = Load::tls(https(vips[1]), Request::get(&host, "/"));
+    load.more(10);
+    outer.delete("elder");
+    outer.live.eventually("the younger is told nothing any more", || {
+        let object = outer.live.object(&outer.key("younger")).unwrap_or_default().to_string();
+        if object.contains("PartlyHonoured") { Err(object) } else { Ok(()) }
+    });
+    load.more(50);
+    served(&outer, vips[1], "one", &certificates[1]);
+    load.end().all_good();
+}
+
+/// TLS is taken away, and given again.
+#[test]
+fn tls_comes_and_goes() {
+    let tenant = Tenant::new("tidal");
+    let _service = tenant.service("any");
+    let issued = certificate(&tenant, "one", &["one"]);
+    let host = tenant.host("one");
+    let plain = tenant.ingress("one").prefix(&host, "/", "any");
+    let secure = plain.clone().tls(&[&host], "one");
+    let vip = tenant.serve("one", plain.clone());
+    let load = Load::plain(http(vip), Request::get(&host, "/"));
+    for _ in 0..3 {
+        tenant.apply("one", &[secure.clone().into()]);
+        served(&tenant, vip, "one", &issued);
+        tenant.apply("one", &[plain.clone().into()]);
+        tenant.live.eventually("nobody speaks TLS there", || match tls::served(https(vip), Some(&host)) {
+            Ok(_) => Err("a certificate is served".to_owned()),
+            Err(_) => Ok(()),
+        });
+    }
+    // The Secret goes: TLS clients are refused, the others are not, and it is told.
+    tenant.apply("one", &[secure.into()]);
+    served(&tenant, vip, "one", &issued);
+    tenant.delete("secret-one");
+    tenant.live.finding(&tenant.key("one"), "BadCertificate");
+    tenant.live.eventually("TLS clients are refused", || match tls::served(https(vip), Some(&host)) {
+        Ok(_) => Err("a certificate is served".to_owned()),
+        Err(_) => Ok(()),
+    });
+    load.more(10);
     load.end().all_good();
 }

@@ -238,7 +238,7 @@ fn own(variant: usize) -> api::InfraSettingSpec {
 
 /// Two certificates and what can be wrong with them.
 fn secret(which: usize, variant: usize) -> fact::TlsSecret {
-    static PAIRS: std::sync::OnceLock<Vec<(Arc<[u8]>, Arc<[u8]>)>> = std::sync::OnceLock::new();
+    static PAIRS: std::sync::OnceLock<Vec<Pair>> = std::sync::OnceLock::new();
     let pairs = PAIRS.get_or_init(|| {
         let names = [vec!["a.foo.com".to_owned()], vec!["*.foo.com".to_owned(), "x.example.com".to_owned()]];
         names.into_iter().map(self_signed).collect()
@@ -253,8 +253,11 @@ fn secret(which: usize, variant: usize) -> fact::TlsSecret {
     fact::TlsSecret { certificate, key: Secret::new(key), ca: None }
 }
 
-/// A self-signed certificate and its key, PEM.
-pub fn self_signed(names: Vec<String>) -> (Arc<[u8]>, Arc<[u8]>) {
+/// Certificate and key, PEM.
+pub type Pair = (Arc<[u8]>, Arc<[u8]>);
+
+/// A self-signed certificate and its key.
+pub fn self_signed(names: Vec<String>) -> Pair {
     let made = rcgen::generate_simple_self_signed(names).expect("names of a certificate");
     (made.cert.pem().into_bytes().into(), made.signing_key.serialize_pem().into_bytes().into())
 }

@@ -286,6 +286,11 @@ impl Drop for Live {
             self.ended();
             return;
         }
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("the log ended with:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
         // A failed test, or one that killed the control plane: nothing may stay behind.
         let _ = self.process.kill();
         let _ = self.process.wait();

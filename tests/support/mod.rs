@@ -1,5 +1,5 @@
 //! What tests share. Each test binary uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 pub mod facts;
 pub mod golden;

@@ -135,6 +135,17 @@ fn nothing_to_drain_is_terminated_at_once() {
     life().see(Event::Stop { drain_for: SECOND }, &[]).is(EngineState::Stopped);
 }
 
+/// Seen live: stopped 60 ms after its first answer, a request under way was cut,
+/// because nobody had asked it again whether it was LIVE.
+#[test]
+fn one_that_may_serve_already_is_drained() {
+    let drain_for = SECOND;
+    life()
+        .see(Event::Found(Found::Nothing), &[Action::Launch])
+        .see(Event::Launched { pid: 7 }, &[Action::AwaitReady])
+        .see(Event::Stop { drain_for }, &[Action::Drain { drain_for }]);
+}
+
 #[test]
 fn a_second_stop_only_shortens() {
     running()
