@@ -1,5 +1,6 @@
 //! The binary as its users see it: exit codes, help, formats, pipes, the ledger's
 //! way back, bad input, and private keys that are printed nowhere.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
 
