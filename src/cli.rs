@@ -69,3 +69,36 @@ pub fn run() -> ExitCode {
         Err(failure) => output::explain(&failure),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The commands of ours in a help text, as a shell would hand them over.
+    fn examples(help: &str) -> Vec<Vec<String>> {
+        let whole = help.replace("\\\n", " ");
+        let of_line = |line: &str| {
+            let command = &line[line.find("tidegate ")?..];
+            let end = command.find(['>', '|', ')']).unwrap_or(command.len());
+            Some(command[..end].split_whitespace().map(str::to_owned).collect())
+        };
+        whole.lines().filter(|line| line.starts_with("  ")).filter_map(of_line).collect()
+    }
+
+    #[test]
+    fn examples_of_every_subcommand_parse() {
+        for subcommand in Arguments::command().get_subcommands() {
+            let name = subcommand.get_name();
+            let help = subcommand.get_after_help().expect("it has examples").to_string();
+            let examples = examples(&help);
+            assert!(!examples.is_empty(), "{name} has no examples");
+            for example in examples {
+                assert_eq!(example[1], name, "an example of another subcommand");
+                if let Err(why) = Arguments::try_parse_from(&example) {
+                    panic!("{example:?}: {why}");
+                }
+            }
+        }
+    }
+}

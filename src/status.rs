@@ -143,7 +143,10 @@ pub fn object_status(core: &Core, reality: &dyn Reality, object: &ObjectKey) -> 
     match core.compiled().attachment(object) {
         Some(attachment) => ingress(core, reality, object, attachment, &mut status, &mut findings),
         None => {
-            let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
+            // Of an object that is written twice the first is in force.
+            let twice = |finding: &Finding| finding.reason == Reason::Duplicate && finding.field.is_empty();
+            let broken =
+                findings.iter().any(|finding| finding.severity == Severity::Error && !twice(finding));
             status.served = known && !broken && object.kind != ObjectKind::Ingress;
             status.programmed = status.served;
         }

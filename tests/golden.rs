@@ -1,6 +1,7 @@
 //! Golden cases: manifests in; IR, resources, status and DNS out, compared with
 //! the files beside them. A folder with `in.yaml` is a case; `make golden` writes
 //! the files, and the diff of a commit then shows what a change really changes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
 
@@ -93,18 +94,25 @@ fn diff(before: &str, after: &str) -> String {
     let prefix = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
     let rest = before.len().min(after.len()) - prefix;
     let suffix = before.iter().rev().zip(after.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
-    let mut lines: Vec<String> = Vec::new();
-    lines.push(format!("@@ line {}", prefix + 1));
-    lines.extend(before[prefix.saturating_sub(CONTEXT)..prefix].iter().map(|line| format!("  {line}")));
+    let same = |line: &&str| format!("  {line}");
+    let mut lines: Vec<_> = before[..prefix].iter().map(same).collect();
     lines.extend(middle(&before[prefix..before.len() - suffix], &after[prefix..after.len() - suffix]));
-    let end = before.len() - suffix;
-    lines.extend(before[end..before.len().min(end + CONTEXT)].iter().map(|line| format!("  {line}")));
-    if lines.len() > SHOWN_MAX {
-        let more = lines.len() - SHOWN_MAX;
-        lines.truncate(SHOWN_MAX);
-        lines.push(format!("  ... and {more} more lines"));
+    lines.extend(before[before.len() - suffix..].iter().map(same));
+    let differs: Vec<_> = (0..lines.len()).filter(|n| !lines[*n].starts_with(' ')).collect();
+    let near = |n: &usize| differs.iter().any(|at| at.abs_diff(*n) <= CONTEXT);
+    let mut out = String::new();
+    let mut last = 0;
+    for n in (0..lines.len()).filter(near).take(SHOWN_MAX) {
+        if n != last + 1 {
+            let _ = writeln!(out, "@@ {}", n + 1);
+        }
+        let _ = writeln!(out, "{}", lines[n]);
+        last = n;
     }
-    lines.join("\n")
+    if differs.last().is_some_and(|at| *at > last) {
+        out.push_str("... and more\n");
+    }
+    out
 }
 
 /// By the longest common subsequence.
@@ -135,5 +143,5 @@ fn middle(before: &[&str], after: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_diff_shows_the_lines_that_differ() {
-    assert_eq!(diff("a\nb\nc\nd\n", "a\nx\nc\ny\nd\n"), "@@ line 2\n  a\n- b\n+ x\n  c\n+ y\n  d");
+    assert_eq!(diff("a\nb\nc\nd\n", "a\nx\nc\ny\nd\n"), "@@ 1\n  a\n- b\n+ x\n  c\n+ y\n  d\n");
 }

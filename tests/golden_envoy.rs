@@ -1,5 +1,6 @@
 //! What golden cases come to is taken by the pinned stock Envoy, each as one
 //! static config.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
 

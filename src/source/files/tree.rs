@@ -410,7 +410,11 @@ impl Contents {
                 Err(YamlError { line, column, message }) => {
                     errors.push((line, format!("column {column}: {message}")));
                 }
-                Ok((line, Reading::Nameless { field: _, message })) => errors.push((line, message.clone())),
+                Ok((line, Reading::Nameless { field, message })) => {
+                    let said = message.starts_with(field.as_str());
+                    let message = if said { message.clone() } else { format!("{field}: {message}") };
+                    errors.push((line, message));
+                }
                 Ok((_, Reading::Ignored(None))) => {}
                 Ok((line, Reading::Ignored(Some(message)))) => {
                     this.problem(text(path, line, Severity::Info, message.clone()));
@@ -493,7 +497,7 @@ fn text(path: &Arc<Path>, line: u32, severity: Severity, message: String) -> Loc
 fn duplicate(key: &ObjectKey, used: &Place) -> Finding {
     Finding {
         object: key.clone(),
-        severity: Severity::Warning,
+        severity: Severity::Error,
         reason: Reason::Duplicate,
         field: String::new(),
         message: format!("also in {used}, which is used; remove one of them"),

@@ -145,7 +145,7 @@ fn the_first_file_wins_and_the_next_takes_over() {
     assert_eq!(world.write("b.yaml", &service("a", 82)), ["Service/default/a"]);
     assert_eq!(world.write("a.yaml", &service("a", 81)), ["Service/default/a"]);
     let duplicate =
-        "b.yaml:1: Service/default/a: Warning Duplicate: also in a.yaml:1, which is used; remove one of them";
+        "b.yaml:1: Service/default/a: Error Duplicate: also in a.yaml:1, which is used; remove one of them";
     world.told(&[duplicate]);
     assert_eq!(world.gone("a.yaml"), ["Service/default/a"], "the other takes over at once");
     world.told(&[]);
@@ -155,7 +155,7 @@ fn the_first_file_wins_and_the_next_takes_over() {
     let twice = stream(&[service("x", 1), service("x", 2)]);
     assert_eq!(world.write("t.yaml", &twice), ["Service/default/x"]);
     world.told(&[
-        "t.yaml:6: Service/default/x: Warning Duplicate: also in t.yaml:1, which is used; remove one of them",
+        "t.yaml:6: Service/default/x: Error Duplicate: also in t.yaml:1, which is used; remove one of them",
     ]);
 }
 
