@@ -13,10 +13,11 @@ pub use trust::{EngineFiles, issue_engine};
 use crate::{
     admin::{self, Processes, Site, Supervised},
     clock,
+    desired::Desired,
     dns::{self, Responder},
     engine::Supervisor,
     inputs::fact::Age,
-    pipeline::{Core, Inlets, Kept, LedgerThread, Pipeline},
+    pipeline::{Inlets, Kept, LedgerThread, Pipeline},
     server::{Door, Server},
     settings::Settings,
     source::files,
@@ -138,10 +139,10 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         forbidden_endpoints: forbidden.collect::<BTreeSet<_>>(),
     };
     let (server, fleet, events) = Server::new(FLEET.into());
-    let core = Core::new(options, ledger);
+    let desired = Desired::new(options, ledger);
     let (cache, rows) = Cache::open(&plan.state)?;
     let kept = Kept::restore(cache, rows, &fleet);
-    let pipeline = Pipeline::new(core, ledger_thread.clone(), zones, fleet.clone(), kept, serials);
+    let pipeline = Pipeline::new(desired, ledger_thread.clone(), zones, fleet.clone(), kept, serials);
     let (query_sender, queries) = mpsc::channel(QUERIES_MAX);
 
     let supervisor = match plan.engines {

@@ -7,6 +7,7 @@ pub mod base;
 pub mod cli;
 pub mod clock;
 pub mod compile;
+pub mod desired;
 pub mod dns;
 pub mod echo;
 pub mod engine;

@@ -9,9 +9,9 @@
 use crate::{
     base::{HostPattern, ObjectKey, ObjectKind, Text},
     compile::{FactKey, Input},
+    desired::Desired,
     inputs::Fact,
     ir::{GatewayKey, HostKey},
-    pipeline::Core,
     report::{Finding, Reason, Severity},
     translate::{Attachment, HostOutcome},
     xds::{ResourceKey, names},
@@ -127,11 +127,11 @@ impl From<&Finding> for FindingStatus {
 
 /// The status of one object, if it is there or something is said of it.
 #[must_use]
-pub fn object_status(core: &Core, reality: &dyn Reality, object: &ObjectKey) -> Option<ObjectStatus> {
-    let known = core.compiled().fact(&FactKey::Object(object.clone())).is_some();
-    let mut findings = core.compiled().findings(object);
+pub fn object_status(desired: &Desired, reality: &dyn Reality, object: &ObjectKey) -> Option<ObjectStatus> {
+    let known = desired.compiled().fact(&FactKey::Object(object.clone())).is_some();
+    let mut findings = desired.compiled().findings(object);
     findings.extend(reality.findings(object));
-    findings.extend(core.pool_findings().iter().filter(|finding| finding.object == *object).cloned());
+    findings.extend(desired.pool_findings().iter().filter(|finding| finding.object == *object).cloned());
     if !known && findings.is_empty() {
         return None;
     }
@@ -140,8 +140,8 @@ pub fn object_status(core: &Core, reality: &dyn Reality, object: &ObjectKey) -> 
         source: reality.source(object),
         ..ObjectStatus::default()
     };
-    match core.compiled().attachment(object) {
-        Some(attachment) => ingress(core, reality, object, attachment, &mut status, &mut findings),
+    match desired.compiled().attachment(object) {
+        Some(attachment) => ingress(desired, reality, object, attachment, &mut status, &mut findings),
         None => {
             // Of an object that is written twice the first is in force.
             let twice = |finding: &Finding| finding.reason == Reason::Duplicate && finding.field.is_empty();
@@ -158,7 +158,7 @@ pub fn object_status(core: &Core, reality: &dyn Reality, object: &ObjectKey) -> 
 }
 
 fn ingress(
-    core: &Core,
+    desired: &Desired,
     reality: &dyn Reality,
     object: &ObjectKey,
     attachment: &Attachment,
@@ -172,11 +172,11 @@ fn ingress(
     for (host, say) in &attachment.hosts {
         for gateway in &say.gateways {
             let key = HostKey { gateway: gateway.clone(), host: host.clone() };
-            let Some(outcome) = core.compiled().host(&key) else { continue };
+            let Some(outcome) = desired.compiled().host(&key) else { continue };
             if !outcome.host.origins.contains(object) {
                 continue;
             }
-            findings.extend(expiry(core, outcome, object, reality.now()));
+            findings.extend(expiry(desired, outcome, object, reality.now()));
             hosts.insert(host);
             gateways.insert(gateway);
             resources.extend([names::scope(&key), names::route_table(&key)]);
@@ -184,9 +184,9 @@ fn ingress(
     }
     for gateway in &gateways {
         let name: Text = gateway.to_string().into();
-        addresses.extend(core.ledger().held(&name));
-        findings.extend(of_claim(core, &name, object));
-        resources.extend(core.listeners(gateway).map(names::listener));
+        addresses.extend(desired.ledger().held(&name));
+        findings.extend(of_claim(desired, &name, object));
+        resources.extend(desired.listeners(gateway).map(names::listener));
     }
     status.class = Some(attachment.class.to_string());
     status.hosts = hosts.iter().map(ToString::to_string).collect();
@@ -199,21 +199,21 @@ fn ingress(
 /// All objects worth a line: Ingresses, our own kinds, and what has findings.
 #[must_use]
 pub fn objects(
-    core: &Core,
+    desired: &Desired,
     reality: &dyn Reality,
     told: impl Iterator<Item = ObjectKey>,
 ) -> Vec<ObjectStatus> {
     let mut keys: BTreeSet<ObjectKey> = told.collect();
-    keys.extend(core.compiled().all_findings().map(|finding| finding.object));
-    keys.extend(core.pool_findings().iter().map(|finding| finding.object.clone()));
-    for (key, input) in core.compiled().facts() {
+    keys.extend(desired.compiled().all_findings().map(|finding| finding.object));
+    keys.extend(desired.pool_findings().iter().map(|finding| finding.object.clone()));
+    for (key, input) in desired.compiled().facts() {
         if let (FactKey::Object(key), Input::Object(fact)) = (key, input)
             && matches!(fact, Fact::Ingress(_) | Fact::InfraSetting(_) | Fact::VipPool(_) | Fact::DnsZone(_))
         {
             keys.insert(key.clone());
         }
     }
-    keys.iter().filter_map(|key| object_status(core, reality, key)).collect()
+    keys.iter().filter_map(|key| object_status(desired, reality, key)).collect()
 }
 
 /// A certificate that ends within this is worth a warning, and within the other a word.
@@ -222,9 +222,9 @@ const EXPIRY_INFO_SECONDS: i64 = 30 * DAY_SECONDS;
 const DAY_SECONDS: i64 = 24 * 3600;
 
 /// What the clock says of the certificate that an Ingress has a host served with.
-fn expiry(core: &Core, outcome: &HostOutcome, object: &ObjectKey, now: i64) -> Option<Finding> {
+fn expiry(desired: &Desired, outcome: &HostOutcome, object: &ObjectKey, now: i64) -> Option<Finding> {
     let claim = outcome.sni.as_ref().filter(|claim| claim.by.ingress == *object)?;
-    let certificate = core.compiled().certificate(&claim.secret)?;
+    let certificate = desired.compiled().certificate(&claim.secret)?;
     let left = certificate.not_after - now;
     let days = left / DAY_SECONDS;
     let (severity, when) = if now < certificate.not_before {
@@ -245,32 +245,32 @@ fn expiry(core: &Core, outcome: &HostOutcome, object: &ObjectKey, now: i64) -> O
 
 /// What the clock says of certificates, on the Ingresses that have them served.
 #[must_use]
-pub fn expiry_findings(core: &Core, now: i64) -> Vec<Finding> {
-    let hosts = core.compiled().hosts();
+pub fn expiry_findings(desired: &Desired, now: i64) -> Vec<Finding> {
+    let hosts = desired.compiled().hosts();
     let findings = hosts.filter_map(|outcome| {
         let at = &outcome.sni.as_ref()?.by.ingress;
-        expiry(core, outcome, at, now)
+        expiry(desired, outcome, at, now)
     });
     findings.collect()
 }
 
 /// What is said of claims, on the Ingresses that stand behind them.
 #[must_use]
-pub fn claim_findings(core: &Core) -> Vec<Finding> {
+pub fn claim_findings(desired: &Desired) -> Vec<Finding> {
     let mut all = Vec::new();
-    for (key, _) in core.compiled().facts() {
+    for (key, _) in desired.compiled().facts() {
         let FactKey::Object(object) = key else { continue };
-        let Some(attachment) = core.compiled().attachment(object) else { continue };
+        let Some(attachment) = desired.compiled().attachment(object) else { continue };
         let gateways: BTreeSet<_> = attachment.hosts.values().flat_map(|host| &host.gateways).collect();
         for gateway in gateways {
-            all.extend(of_claim(core, &gateway.to_string().into(), object));
+            all.extend(of_claim(desired, &gateway.to_string().into(), object));
         }
     }
     all
 }
 
-fn of_claim(core: &Core, claim: &Text, object: &ObjectKey) -> Vec<Finding> {
-    let said = core.desk().findings(claim).iter().map(|finding| Finding {
+fn of_claim(desired: &Desired, claim: &Text, object: &ObjectKey) -> Vec<Finding> {
+    let said = desired.desk().findings(claim).iter().map(|finding| Finding {
         object: object.clone(),
         severity: finding.severity,
         reason: finding.reason,
@@ -282,13 +282,13 @@ fn of_claim(core: &Core, claim: &Text, object: &ObjectKey) -> Vec<Finding> {
 
 /// Every claim of the ledger, and those that wait.
 #[must_use]
-pub fn vips(core: &Core) -> Vec<VipStatus> {
-    let mut claims: BTreeSet<Text> = core.ledger().claims().map(|(claim, _)| claim.clone()).collect();
-    claims.extend(core.desk().waiting().cloned());
+pub fn vips(desired: &Desired) -> Vec<VipStatus> {
+    let mut claims: BTreeSet<Text> = desired.ledger().claims().map(|(claim, _)| claim.clone()).collect();
+    claims.extend(desired.desk().waiting().cloned());
     let vip = |claim: Text| {
-        let addresses: Vec<_> = core.ledger().held(&claim).collect();
-        let pool = addresses.first().and_then(|address| core.ledger().entry(*address));
-        let findings = core.desk().findings(&claim).iter().map(|finding| FindingStatus {
+        let addresses: Vec<_> = desired.ledger().held(&claim).collect();
+        let pool = addresses.first().and_then(|address| desired.ledger().entry(*address));
+        let findings = desired.desk().findings(&claim).iter().map(|finding| FindingStatus {
             severity: format!("{:?}", finding.severity),
             reason: format!("{:?}", finding.reason),
             field: String::new(),

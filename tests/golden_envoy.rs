@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 use support::golden::{cases, root};
-use tidegate::{pipeline::show, settings::Settings};
+use tidegate::{desired::show, settings::Settings};
 
 /// Envoys validating at once.
 const AT_ONCE: usize = 4;

@@ -51,9 +51,9 @@ impl Site {
 
     pub(super) async fn status(&self) -> Status {
         let status = self.ask(|pipeline| Status {
-            objects: status::objects(pipeline.core(), pipeline.observed(), pipeline.observed().told()),
+            objects: status::objects(pipeline.desired(), pipeline.observed(), pipeline.observed().told()),
             engines: pipeline.observed().engines(),
-            vips: status::vips(pipeline.core()),
+            vips: status::vips(pipeline.desired()),
             files: pipeline.observed().files(),
         });
         let mut status = status.await.unwrap_or_default();
@@ -62,13 +62,13 @@ impl Site {
     }
 
     pub(super) async fn object(&self, object: ObjectKey) -> Option<ObjectStatus> {
-        self.ask(move |pipeline| status::object_status(pipeline.core(), pipeline.observed(), &object))
+        self.ask(move |pipeline| status::object_status(pipeline.desired(), pipeline.observed(), &object))
             .await
             .flatten()
     }
 
     pub(super) async fn vips(&self) -> Vec<VipStatus> {
-        self.ask(|pipeline| status::vips(pipeline.core())).await.unwrap_or_default()
+        self.ask(|pipeline| status::vips(pipeline.desired())).await.unwrap_or_default()
     }
 
     pub(super) async fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>, StoreError> {
@@ -121,7 +121,7 @@ impl Site {
     pub(super) async fn metrics(&self) -> String {
         let mut text = String::new();
         let counts = self.ask(|pipeline| {
-            let core = pipeline.core();
+            let core = pipeline.desired();
             let held = core.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
             let errors = core
                 .compiled()

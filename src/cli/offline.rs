@@ -3,7 +3,7 @@
 use super::output::{Failure, chain};
 use crate::{
     clock,
-    pipeline::Core,
+    desired::Desired,
     report::Finding,
     source::files::{self, Loaded, Located, Places},
     translate::Options,
@@ -24,7 +24,7 @@ pub(super) struct InputArgs {
 
 /// Manifests, compiled; VIPs as an empty ledger would give them.
 pub(super) struct Offline {
-    pub(super) core: Core,
+    pub(super) core: Desired,
     located: Vec<Located>,
     places: Places,
     now: i64,
@@ -36,7 +36,7 @@ impl Offline {
         let loaded = files::load_once(&args.files, now, &yaml::Limits::default());
         let Loaded { changes, findings, places } = loaded.map_err(|why| Failure::unreachable(chain(&why)))?;
         let options = Options { loopback_endpoints: args.allow_loopback_endpoints, ..Options::default() };
-        Ok(Self { core: Core::in_memory(options, changes, now), located: findings, places, now })
+        Ok(Self { core: Desired::in_memory(options, changes, now), located: findings, places, now })
     }
 
     /// Everything there is to say, with file and line, the worst first.
@@ -49,7 +49,7 @@ impl Offline {
     }
 }
 
-fn findings(core: &Core, now: i64) -> Vec<Finding> {
+fn findings(core: &Desired, now: i64) -> Vec<Finding> {
     let mut all: Vec<_> = core.compiled().all_findings().collect();
     all.extend(core.pool_findings().iter().cloned());
     all.extend(crate::status::claim_findings(core));

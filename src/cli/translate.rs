@@ -4,7 +4,7 @@ use super::{
     offline::{InputArgs, Offline},
     output::{Exit, Failure, Format, line, print},
 };
-use crate::{pipeline::show, report::Severity};
+use crate::{desired::show, report::Severity};
 use clap::ValueEnum;
 use std::io::Write;
 

@@ -1,9 +1,10 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Core, Kept, LedgerThread, Publication, ZoneChange, observed::Observed};
+use super::{Kept, LedgerThread, observed::Observed};
 use crate::{
     base::{ObjectKey, Text},
     clock,
+    desired::{Desired, Publication, ZoneChange},
     dns::SharedZones,
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
@@ -28,7 +29,7 @@ pub struct Inlets {
 
 /// The loop's state.
 pub struct Pipeline {
-    core: Core,
+    desired: Desired,
     ledger: LedgerThread,
     zones: SharedZones,
     fleet: Handle,
@@ -53,7 +54,7 @@ const BATCHES_MAX: usize = 64;
 impl Pipeline {
     #[must_use]
     pub fn new(
-        core: Core,
+        desired: Desired,
         ledger: LedgerThread,
         zones: SharedZones,
         fleet: Handle,
@@ -61,7 +62,7 @@ impl Pipeline {
         serials: Serials,
     ) -> Self {
         Self {
-            core,
+            desired,
             ledger,
             zones,
             observed: Observed::new(fleet.clone()),
@@ -125,14 +126,14 @@ impl Pipeline {
         if !self.synced {
             return Err("the sources are not read yet".to_owned());
         }
-        if self.core.is_claimed(claim) {
+        if self.desired.is_claimed(claim) {
             return Err(format!("{claim} is in use: its addresses go when the objects behind it go"));
         }
-        let plan = self.core.release(claim, clock::now_unix());
+        let plan = self.desired.release(claim, clock::now_unix());
         let to_write = plan.clone();
         let written = self.ledger.ask(move |store| store.commit(&to_write)).await;
         written.map_err(|error| error.to_string())?;
-        self.core.released(&plan);
+        self.desired.released(&plan);
         self.settle().await;
         Ok(plan.release.iter().map(|release| release.address).collect())
     }
@@ -143,14 +144,14 @@ impl Pipeline {
         for batch in batches {
             let Batch { changes, first, whole: is_whole, findings, places, seen } = batch;
             self.observed.source(findings, places);
-            self.core.take(changes);
+            self.desired.take(changes);
             self.synced |= first;
             whole = is_whole;
             ages.extend(seen);
         }
         if self.synced && whole && !self.adopted {
             // Only a world seen whole may say that a claim is no more.
-            self.core.first_sync();
+            self.desired.first_sync();
             self.adopted = true;
         }
         self.settle().await;
@@ -163,10 +164,10 @@ impl Pipeline {
             return;
         }
         loop {
-            let plan = self.core.plan(clock::now_unix());
+            let plan = self.desired.plan(clock::now_unix());
             self.wake_at = plan.wake_at;
             if plan.is_empty() {
-                self.core.written(&plan);
+                self.desired.written(&plan);
                 break;
             }
             let to_write = plan.clone();
@@ -175,13 +176,13 @@ impl Pipeline {
                 self.wake_at = Some(clock::now_unix() + i64::try_from(RETRY.as_secs()).unwrap_or(1));
                 break;
             }
-            self.core.written(&plan);
+            self.desired.written(&plan);
         }
         self.publish();
     }
 
     fn publish(&mut self) {
-        let publication = self.core.publication();
+        let publication = self.desired.publication();
         let first = !self.fleet.ready();
         if publication.is_empty() && !first {
             return;
@@ -257,7 +258,7 @@ impl Pipeline {
     /// Logs what is new among the findings of objects.
     fn log(&mut self, reported: BTreeSet<ObjectKey>) {
         for object in reported {
-            let findings = self.core.compiled().findings(&object);
+            let findings = self.desired.compiled().findings(&object);
             let before = self.told.remove(&object).unwrap_or_default();
             for finding in findings.iter().filter(|finding| !before.contains(finding)) {
                 let Finding { object, severity, reason, field, message } = finding;
@@ -277,8 +278,8 @@ impl Pipeline {
     }
 
     #[must_use]
-    pub fn core(&self) -> &Core {
-        &self.core
+    pub fn desired(&self) -> &Desired {
+        &self.desired
     }
 
     #[must_use]

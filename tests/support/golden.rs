@@ -10,8 +10,8 @@ use std::{
 use tidegate::{
     base::{HostPattern, ObjectKey},
     compile::Outcome,
+    desired::{Desired, show},
     ir::{RecordSet, Zone},
-    pipeline::{Core, show},
     report::Finding,
     source::files::{self, Loaded, Located, What},
     status::{self, Reality},
@@ -116,7 +116,7 @@ pub fn private_keys() -> Vec<String> {
 
 /// A case, compiled.
 pub struct Translated {
-    pub core: Core,
+    pub core: Desired,
     said: Vec<Located>,
 }
 
@@ -129,7 +129,7 @@ impl Case {
         let loaded = files::load_once(&[folder.path().to_owned()], NOW, &yaml::Limits::default());
         let Loaded { changes, findings, places: _ } = loaded.unwrap();
         let options = Options { loopback_endpoints: self.loopback, ..Options::default() };
-        Translated { core: Core::in_memory(options, changes, NOW), said: findings }
+        Translated { core: Desired::in_memory(options, changes, NOW), said: findings }
     }
 }
 
@@ -215,7 +215,7 @@ fn shorten(value: &mut serde_json::Value) {
 }
 
 /// Records as a zone file has them, by apex; those in no zone under `(no zone)`.
-fn dns(core: &Core) -> BTreeMap<String, Vec<String>> {
+fn dns(core: &Desired) -> BTreeMap<String, Vec<String>> {
     let outcomes = core.compiled().outcomes();
     let mut zones: BTreeMap<String, (u32, Vec<String>)> = BTreeMap::new();
     for outcome in &outcomes {

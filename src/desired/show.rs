@@ -1,7 +1,7 @@
-//! What a [`Core`] comes to, as JSON that people and tests read: the output of
+//! What a [`Desired`] comes to, as JSON that people and tests read: the output of
 //! `tidegate translate`, and of golden cases.
 
-use super::Core;
+use super::Desired;
 use crate::{
     compile::Outcome,
     xds::{Standalone, build_standalone, print_resource},
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// One Envoy config with everything in it, private keys too.
 #[must_use]
-pub fn standalone(core: &Core) -> Value {
+pub fn standalone(core: &Desired) -> Value {
     let outcomes = core.compiled().outcomes();
     let mut all = Standalone::default();
     for outcome in &outcomes {
@@ -32,10 +32,10 @@ pub fn standalone(core: &Core) -> Value {
     build_standalone(&all)
 }
 
-/// The resources an engine is sent since this or [`Core::publication`] was last
+/// The resources an engine is sent since this or [`Desired::publication`] was last
 /// called, in the order of their kinds. Private keys do not print.
 #[must_use]
-pub fn ads(core: &mut Core) -> Value {
+pub fn ads(core: &mut Desired) -> Value {
     let resources = core.publication().resources.set;
     let shown = resources.iter().map(|resource| {
         json!({
@@ -51,7 +51,7 @@ pub fn ads(core: &mut Core) -> Value {
 
 /// The model between manifests and Envoy, lists by kind. Private keys do not print.
 #[must_use]
-pub fn ir(core: &Core) -> Value {
+pub fn ir(core: &Desired) -> Value {
     let value = |value: Result<Value, serde_json::Error>| value.expect("the model prints");
     let mut lists: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for outcome in core.compiled().outcomes() {

@@ -1,6 +1,18 @@
-//! The loop's state, without its I/O: facts in, plans to write, things to publish.
+//! What should be served, and the ledger it rests on: everything between sources
+//! and outputs, without their I/O.
+//!
+//! *Takes* changes of facts, and word that a plan was written. *Gives* plans to
+//! write, and what is to be sent out. *Invariants*: an address is announced only
+//! after its plan was written; no clock, no I/O; `up`, `translate` and the golden
+//! cases run this very code. *To add one* (an output): a field of [`Publication`],
+//! filled in `emit`.
 
-use super::emit::{Emitter, Publication};
+mod emit;
+pub mod show;
+
+use emit::Emitter;
+pub use emit::{Publication, ZoneChange};
+
 use crate::{
     api::VipPoolSpec,
     base::Text,
@@ -18,7 +30,7 @@ use std::{
 };
 
 /// Everything between the sources and the outputs.
-pub struct Core {
+pub struct Desired {
     compile: Compile,
     pools: BTreeMap<Text, Arc<VipPoolSpec>>,
     read_pools: Arc<Pools>,
@@ -29,7 +41,7 @@ pub struct Core {
     emitter: Emitter,
 }
 
-impl Core {
+impl Desired {
     /// Starts empty, with what the ledger says is held.
     #[must_use]
     pub fn new(options: Options, ledger: Ledger) -> Self {
@@ -93,7 +105,7 @@ impl Core {
         self.desk.adopt(&self.ledger);
     }
 
-    /// What to write to the ledger now; it comes again until [`Core::written`].
+    /// What to write to the ledger now; it comes again until [`Desired::written`].
     pub fn plan(&mut self, now: i64) -> Plan {
         self.desk.plan(&self.ledger, self.emitter.addresses(), now)
     }
