@@ -16,6 +16,8 @@ mod names;
 mod owners;
 #[path = "envoy/process.rs"]
 mod process;
+#[path = "envoy/refusal.rs"]
+mod refusal;
 #[path = "envoy/tls.rs"]
 mod tls;
 #[path = "envoy/upstreams.rs"]

@@ -18,7 +18,7 @@ pub mod dns;
 pub mod http2;
 pub mod load;
 pub mod manifest;
-mod parts;
+pub mod parts;
 mod processes;
 pub mod tenant;
 pub mod tls;

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The Envoy of `envoy/VERSION`, installed where it was not.
-pub(super) fn envoy() -> PathBuf {
+pub fn envoy() -> PathBuf {
     static ENVOY: OnceLock<PathBuf> = OnceLock::new();
     let made = || {
         let said = run(&mut Command::new(root().join("envoy/install.sh")));
