@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Made once; run in this folder to make them anew, which changes every golden file with TLS.
+# Made once, for tests alone: nothing else may trust these keys. Run in this folder to make them
+# anew, which changes every golden file with TLS.
 # P-256 and RSA 2048, by `openssl ca` because `openssl x509` 3.0 takes no dates.
 set -euo pipefail
 work=$(mktemp -d)
-ca() { # out names key start end
+ca() { # out, names, key, start, end, whether an authority
   local out=$1 names=$2 key=$3 start=$4 end=$5
   : > "$work/index.txt"; echo 01 > "$work/serial"; rm -f "$work"/index.txt.attr
   cat > "$work/ca.cnf" <<C
