@@ -11,7 +11,7 @@ use std::{
 /// Each room (a top-level module of `src`), and the rooms it may import. Below
 /// whoever imports it, but for three that know each other: `pipeline` fills what
 /// `status` says of engines, and `status` reads the pipeline's core.
-const ROOMS: [(&str, &[&str]); 26] = [
+const ROOMS: [(&str, &[&str]); 27] = [
     ("base", &[]),
     ("clock", &[]),
     ("settings", &[]),
@@ -32,24 +32,12 @@ const ROOMS: [(&str, &[&str]); 26] = [
     ("server", &["base", "xds"]),
     ("dns", &["base", "ir"]),
     ("engine", &["base", "clock"]),
-    ("status", &["base", "report", "inputs", "ir", "translate", "compile", "xds", "pipeline"]),
+    ("desired", &["base", "report", "api", "inputs", "ir", "translate", "compile", "ipam", "xds"]),
+    ("status", &["base", "report", "inputs", "ir", "translate", "compile", "xds", "desired"]),
     (
         "pipeline",
         &[
-            "base",
-            "report",
-            "clock",
-            "api",
-            "inputs",
-            "source",
-            "ir",
-            "translate",
-            "compile",
-            "ipam",
-            "store",
-            "xds",
-            "server",
-            "dns",
+            "base", "report", "clock", "inputs", "source", "ir", "store", "xds", "server", "dns", "desired",
             "status",
         ],
     ),
@@ -68,6 +56,7 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "server",
             "dns",
             "engine",
+            "desired",
             "pipeline",
             "admin",
         ],
@@ -87,8 +76,8 @@ const ROOMS: [(&str, &[&str]); 26] = [
             "translate",
             "store",
             "xds",
+            "desired",
             "status",
-            "pipeline",
             "app",
         ],
     ),

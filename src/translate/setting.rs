@@ -109,7 +109,7 @@ impl Judge<'_> {
         Setting {
             pool: pool.as_deref().map(Into::into),
             families: self.families(families),
-            addresses: self.addresses(addresses),
+            addresses: self.addresses(vip, addresses),
             sharing: *sharing,
             shards: self.within("spec.vip.shards", *shards, 1, SHARDS_MAX),
             http,
@@ -174,7 +174,14 @@ impl Judge<'_> {
         Families { v4: true, v6: false }
     }
 
-    fn addresses(&mut self, spec: &[IpAddr]) -> Vec<IpAddr> {
+    fn addresses(&mut self, vip: &api::VipSpec, spec: &[IpAddr]) -> Vec<IpAddr> {
+        let one = vip.sharing == api::VipSharing::IngressClass && vip.shards <= 1;
+        if !one && !spec.is_empty() {
+            let message = "cannot be given to several VIPs; none is asked for. Ask on the Ingress \
+                           (annotation tidegate.dev/vip), or share one VIP by the class";
+            self.report.error(self.at, "spec.vip.addresses", Reason::Invalid, message);
+            return Vec::new();
+        }
         let mut kept: Vec<IpAddr> = Vec::new();
         for (n, address) in spec.iter().enumerate() {
             if kept.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {

@@ -1,5 +1,7 @@
 //! What Envoy refuses: told to its object in Envoy's words, and nobody else's loss.
 
+#![expect(clippy::disallowed_methods, reason = "a real process is held to real time")]
+
 use crate::support::live::{
     Live, Request, Service, client,
     manifest::class,
