@@ -10,6 +10,8 @@ mod edge;
 mod edits;
 #[path = "envoy/endpoints.rs"]
 mod endpoints;
+#[path = "envoy/join.rs"]
+mod join;
 #[path = "envoy/names.rs"]
 mod names;
 #[path = "envoy/owners.rs"]

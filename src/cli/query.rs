@@ -1,6 +1,6 @@
 //! Asks a running control plane through its admin API.
 
-use super::output::Failure;
+use super::output::{Exit, Failure};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -39,6 +39,10 @@ pub(super) fn ask<T: DeserializeOwned>(
     };
     if status == StatusCode::NOT_FOUND {
         return Ok(None);
+    }
+    if status == StatusCode::CONFLICT {
+        let message = String::from_utf8_lossy(&body).trim().to_owned();
+        return Err(Failure { exit: Exit::Findings, message });
     }
     if !status.is_success() {
         let said = String::from_utf8_lossy(&body);

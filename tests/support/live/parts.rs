@@ -17,7 +17,7 @@ pub fn envoy() -> PathBuf {
 }
 
 /// The module for it, built where the caller did not.
-pub(super) fn module() -> PathBuf {
+pub fn module() -> PathBuf {
     static MODULE: OnceLock<PathBuf> = OnceLock::new();
     let made = || {
         run(Command::new(env!("CARGO"))
