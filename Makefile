@@ -17,7 +17,7 @@ demo: build envoy tools ## run examples/quickstart until Ctrl-C (CHECK=1: try it
 	  TIDEGATE="$(DEBUG)/tidegate" CHECK="$(CHECK)" examples/quickstart/demo.sh
 
 check: lint ## format, lints, and the tests that need no process but ours
-	$(CARGO) test --lib --test compile --test golden --test protocol --test tidy
+	$(CARGO) test --lib --test compile --test golden --test order --test protocol --test tidy
 
 test: envoy tools build ## everything, against stock Envoy and real DNS tools
 	module="$$(bash envoy/build-module.sh)" && \

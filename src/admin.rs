@@ -9,7 +9,7 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /healthz` | 200 while the process lives |
-//! | `GET /readyz` | 200 when all was read, every VIP is held and every engine in sync; else 503 and the reason |
+//! | `GET /readyz` | 200 when all was read and every engine is in sync; else 503 and the reason |
 //! | `GET /metrics` | Prometheus text |
 //! | `GET /api/v1/status` | [`Status`](crate::status::Status) |
 //! | `GET /api/v1/status/KIND[/NAMESPACE]/NAME` | [`ObjectStatus`](crate::status::ObjectStatus), or 404 |
