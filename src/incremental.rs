@@ -14,8 +14,10 @@
 //! first member, or whether it has any, and is woken only when that answer
 //! changes: a read over all hosts of a gateway costs O(change), not O(hosts).
 
+mod members;
 mod readers;
 
+use members::{Members, Removed};
 use readers::Readers;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -66,9 +68,9 @@ pub trait Program: Sized {
 /// Facts, indexes and units of one program.
 pub struct Graph<P: Program> {
     facts: HashMap<P::Fact, P::Input>,
-    indexes: HashMap<P::Index, BTreeMap<P::Entry, u32>>,
+    indexes: HashMap<P::Index, Members<P::Entry>>,
     units: HashMap<Arc<P::Unit>, Slot<P>>,
-    readers: HashMap<Node<P>, Readers<P::Unit>>,
+    readers: HashMap<Arc<Node<P>>, Readers<P::Unit>>,
     dirty: Vec<BTreeSet<Arc<P::Unit>>>,
     /// Units that may have lost their last reader or root.
     doubtful: BTreeSet<Arc<P::Unit>>,
@@ -79,9 +81,9 @@ pub struct Graph<P: Program> {
 
 struct Slot<P: Program> {
     value: P::Value,
-    notes: Arc<[P::Note]>,
-    reads: Box<[Node<P>]>,
-    entries: Entries<P>,
+    notes: Box<[P::Note]>,
+    /// Sorted; each node is shared with all its readers.
+    reads: Box<[Arc<Node<P>>]>,
     roots: u32,
 }
 
@@ -148,14 +150,14 @@ impl<P: Program> View<'_, P> {
     pub fn members(&mut self, index: &P::Index) -> Vec<P::Entry> {
         self.check(index);
         self.reads.push(Node::Members(index.clone()));
-        self.graph.indexes.get(index).map(|set| set.keys().cloned().collect()).unwrap_or_default()
+        self.graph.indexes.get(index).map(|set| set.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The least member of an index.
     pub fn first(&mut self, index: &P::Index) -> Option<P::Entry> {
         self.check(index);
         self.reads.push(Node::First(index.clone()));
-        self.graph.indexes.get(index).and_then(|set| set.keys().next().cloned())
+        self.graph.indexes.get(index).map(|set| set.first().clone())
     }
 
     /// Whether an index has a member.
@@ -284,34 +286,39 @@ impl<P: Program> Graph<P> {
         self.store(unit, value, notes.into(), reads);
     }
 
-    fn store(&mut self, unit: &Arc<P::Unit>, value: P::Value, notes: Arc<[P::Note]>, reads: Vec<Node<P>>) {
-        let entries = P::unit_entries(unit, &value);
+    fn store(&mut self, unit: &Arc<P::Unit>, value: P::Value, notes: Box<[P::Note]>, reads: Vec<Node<P>>) {
+        let reads: Box<[_]> = reads.into_iter().map(|node| self.shared(node)).collect();
         let old = self.units.remove(unit);
         let change = Change {
             value: old.as_ref().is_none_or(|slot| slot.value != value),
             notes: old.as_ref().map_or(!notes.is_empty(), |slot| slot.notes != notes),
         };
-        let (old_reads, old_entries, roots) = match old {
-            Some(slot) => (slot.reads, slot.entries, slot.roots),
+        // Entries are made again where they are needed: kept, they were a tenth of all memory.
+        let entries = |value| if change.value { P::unit_entries(unit, value) } else { Vec::new() };
+        let after = entries(&value);
+        let (old_reads, before, roots) = match old {
+            Some(slot) => (slot.reads, entries(&slot.value), slot.roots),
             None => (Box::default(), Vec::new(), 0),
         };
-        let added: Vec<_> =
-            reads.iter().filter(|node| old_reads.binary_search(node).is_err()).cloned().collect();
-        let dropped: Vec<_> = old_reads.iter().filter(|node| reads.binary_search(node).is_err()).collect();
-        for node in added {
-            self.readers.entry(node).or_default().insert(unit);
+        for node in reads.iter().filter(|node| old_reads.binary_search(node).is_err()) {
+            self.readers.entry(Arc::clone(node)).or_default().insert(unit);
         }
-        for node in dropped {
+        for node in old_reads.iter().filter(|node| reads.binary_search(node).is_err()) {
             self.forget(node, unit);
         }
-        let exchange = change.value.then(|| (old_entries.clone(), entries.clone()));
-        let slot = Slot { value, notes, reads: reads.into(), entries, roots };
-        self.units.insert(Arc::clone(unit), slot);
-        if let Some((before, after)) = exchange {
+        self.units.insert(Arc::clone(unit), Slot { value, notes, reads, roots });
+        if change.value {
             self.exchange(before, &after);
             self.wake(&Node::Unit(Arc::clone(unit)));
         }
         self.note(unit, change);
+    }
+
+    fn shared(&self, node: Node<P>) -> Arc<Node<P>> {
+        match self.readers.get_key_value(&node) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(node),
+        }
     }
 
     fn note(&mut self, unit: &Arc<P::Unit>, change: Change) {
@@ -356,13 +363,8 @@ impl<P: Program> Graph<P> {
             Some(slot) => slot.roots -= 1,
             None if more => {
                 // Its first run comes with its level; until then it has no value.
-                let slot = Slot {
-                    value: P::broken(unit),
-                    notes: Arc::default(),
-                    reads: Box::default(),
-                    entries: Vec::new(),
-                    roots: 1,
-                };
+                let slot =
+                    Slot { value: P::broken(unit), notes: Box::default(), reads: Box::default(), roots: 1 };
                 self.units.insert(Arc::clone(&key), slot);
                 self.note(&key, Change { value: true, notes: false });
                 self.dirty[P::level(unit)].insert(Arc::clone(&key));
@@ -385,14 +387,19 @@ impl<P: Program> Graph<P> {
     }
 
     fn add_entry(&mut self, index: &P::Index, entry: &P::Entry) {
-        let set = self.indexes.entry(index.clone()).or_default();
-        let was_empty = set.is_empty();
-        let count = set.entry(entry.clone()).or_insert(0);
-        *count += 1;
-        if *count > 1 {
-            return;
-        }
-        let is_first = set.keys().next() == Some(entry);
+        let was_empty = match self.indexes.get_mut(index) {
+            Some(set) => {
+                if !set.insert(entry) {
+                    return;
+                }
+                false
+            }
+            None => {
+                self.indexes.insert(index.clone(), Members::of(entry.clone()));
+                true
+            }
+        };
+        let is_first = self.indexes[index].first() == entry;
         self.answer_changed(index, is_first, was_empty);
         if was_empty && let Some(root) = P::index_root(index) {
             self.root(&root, true);
@@ -401,17 +408,15 @@ impl<P: Program> Graph<P> {
 
     fn remove_entry(&mut self, index: P::Index, entry: &P::Entry) {
         let Some(set) = self.indexes.get_mut(&index) else { return };
-        let Some(count) = set.get_mut(entry) else { return };
-        *count -= 1;
-        if *count > 0 {
-            return;
-        }
-        let was_first = set.keys().next() == Some(entry);
-        set.remove(entry);
-        let empty = set.is_empty();
-        if empty {
-            self.indexes.remove(&index);
-        }
+        let was_first = set.first() == entry;
+        let empty = match set.remove(entry) {
+            Removed::Still => return,
+            Removed::Gone => false,
+            Removed::Last => {
+                self.indexes.remove(&index);
+                true
+            }
+        };
         self.answer_changed(&index, was_first, empty);
         if empty && let Some(root) = P::index_root(&index) {
             self.root(&root, false);
@@ -434,7 +439,7 @@ impl<P: Program> Graph<P> {
             self.forget(node, unit);
         }
         self.dirty[P::level(unit)].remove(unit);
-        self.exchange(slot.entries, &Vec::new());
+        self.exchange(P::unit_entries(unit, &slot.value), &Vec::new());
         self.note(unit, Change { value: true, notes: !slot.notes.is_empty() });
     }
 
