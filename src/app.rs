@@ -16,11 +16,11 @@ use crate::{
     dns::{self, Responder},
     engine::Supervisor,
     inputs::fact::Age,
-    pipeline::{Core, Inlets, LedgerThread, Pipeline},
+    pipeline::{Core, Inlets, Kept, LedgerThread, Pipeline},
     server::{Door, Server},
     settings::Settings,
     source::files,
-    store::{Opened, Store},
+    store::{Cache, Opened, Store},
     translate,
 };
 use std::{
@@ -139,7 +139,9 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     };
     let (server, fleet, events) = Server::new(FLEET.into());
     let core = Core::new(options, ledger);
-    let pipeline = Pipeline::new(core, ledger_thread.clone(), zones, fleet.clone(), serials);
+    let (cache, rows) = Cache::open(&plan.state)?;
+    let kept = Kept::restore(cache, rows, &fleet);
+    let pipeline = Pipeline::new(core, ledger_thread.clone(), zones, fleet.clone(), kept, serials);
     let (query_sender, queries) = mpsc::channel(QUERIES_MAX);
 
     let supervisor = match plan.engines {
@@ -199,7 +201,8 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     outcome
 }
 
-async fn told_to_stop() {
+/// Waits for SIGINT or SIGTERM.
+pub async fn told_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).expect("signals can be listened to inside the runtime");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));

@@ -113,7 +113,7 @@ enum Entry {
     Zone(Text, ObjectKey),
     Host(HostPattern),
     Gateway(GatewayKey),
-    Sni(SniClaim),
+    Sni(Box<SniClaim>),
     Dedicated(HostPattern, ObjectKey),
 }
 
@@ -215,6 +215,23 @@ impl Compile {
     pub fn host(&self, key: &HostKey) -> Option<&Arc<HostOutcome>> {
         match self.graph.value(&Unit::Host(key.clone())) {
             Some(Value::Host(host)) => host.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// All tables of hosts, in no order.
+    pub fn hosts(&self) -> impl Iterator<Item = &Arc<HostOutcome>> {
+        self.graph.units().filter_map(|(_, value)| match value {
+            Value::Host(host) => host.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// The certificate in a Secret that some host names.
+    #[must_use]
+    pub fn certificate(&self, secret: &ObjectKey) -> Option<&Arc<Certificate>> {
+        match self.graph.value(&Unit::Certificate(secret.clone())) {
+            Some(Value::Certificate(certificate)) => certificate.as_ref().ok(),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@
 mod members;
 mod readers;
 
-use members::{Members, Removed};
+use members::{Effect, Members};
 use readers::Readers;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -150,14 +150,14 @@ impl<P: Program> View<'_, P> {
     pub fn members(&mut self, index: &P::Index) -> Vec<P::Entry> {
         self.check(index);
         self.reads.push(Node::Members(index.clone()));
-        self.graph.indexes.get(index).map(|set| set.iter().cloned().collect()).unwrap_or_default()
+        self.graph.indexes.get(index).map(Members::to_vec).unwrap_or_default()
     }
 
     /// The least member of an index.
     pub fn first(&mut self, index: &P::Index) -> Option<P::Entry> {
         self.check(index);
         self.reads.push(Node::First(index.clone()));
-        self.graph.indexes.get(index).map(|set| set.first().clone())
+        self.graph.indexes.get(index).and_then(|set| set.first().cloned())
     }
 
     /// Whether an index has a member.
@@ -387,44 +387,36 @@ impl<P: Program> Graph<P> {
     }
 
     fn add_entry(&mut self, index: &P::Index, entry: &P::Entry) {
-        let was_empty = match self.indexes.get_mut(index) {
-            Some(set) => {
-                if !set.insert(entry) {
-                    return;
-                }
-                false
-            }
-            None => {
-                self.indexes.insert(index.clone(), Members::of(entry.clone()));
-                true
-            }
-        };
-        let is_first = self.indexes[index].first() == entry;
-        self.answer_changed(index, is_first, was_empty);
-        if was_empty && let Some(root) = P::index_root(index) {
+        if let Some(set) = self.indexes.get_mut(index) {
+            let effect = set.add(entry);
+            self.answer_changed(index, effect, false);
+            return;
+        }
+        self.indexes.insert(index.clone(), Members::new(entry.clone()));
+        self.answer_changed(index, Effect { members: true, first: true }, true);
+        if let Some(root) = P::index_root(index) {
             self.root(&root, true);
         }
     }
 
     fn remove_entry(&mut self, index: P::Index, entry: &P::Entry) {
-        let Some(set) = self.indexes.get_mut(&index) else { return };
-        let was_first = set.first() == entry;
-        let empty = match set.remove(entry) {
-            Removed::Still => return,
-            Removed::Gone => false,
-            Removed::Last => {
-                self.indexes.remove(&index);
-                true
-            }
-        };
-        self.answer_changed(&index, was_first, empty);
+        let Some(set) = self.indexes.remove(&index) else { return };
+        let (left, effect) = set.remove(entry);
+        let empty = left.is_none();
+        if let Some(left) = left {
+            self.indexes.insert(index.clone(), left);
+        }
+        self.answer_changed(&index, effect, empty);
         if empty && let Some(root) = P::index_root(&index) {
             self.root(&root, false);
         }
     }
 
-    fn answer_changed(&mut self, index: &P::Index, first: bool, any: bool) {
-        self.wake(&Node::Members(index.clone()));
+    fn answer_changed(&mut self, index: &P::Index, effect: Effect, any: bool) {
+        let Effect { members, first } = effect;
+        if members {
+            self.wake(&Node::Members(index.clone()));
+        }
         if first {
             self.wake(&Node::First(index.clone()));
         }

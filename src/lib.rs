@@ -8,6 +8,7 @@ pub mod cli;
 pub mod clock;
 pub mod compile;
 pub mod dns;
+pub mod echo;
 pub mod engine;
 pub mod incremental;
 pub mod inputs;

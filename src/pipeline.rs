@@ -8,12 +8,15 @@
 
 mod core;
 mod emit;
+mod last_good;
 mod ledger;
 mod observed;
 mod run;
+pub mod show;
 
 pub use self::core::Core;
 pub use emit::{Publication, ZoneChange};
+pub use last_good::Kept;
 pub use ledger::LedgerThread;
 pub use observed::Observed;
 pub use run::{Inlets, Pipeline, Query, Released};

@@ -13,7 +13,7 @@ use crate::{
     ir::{GatewayKey, HostKey},
     pipeline::Core,
     report::{Finding, Reason, Severity},
-    translate::Attachment,
+    translate::{Attachment, HostOutcome},
     xds::{ResourceKey, names},
 };
 use serde::{Deserialize, Serialize};
@@ -76,10 +76,11 @@ pub struct EngineStatus {
     pub pid: Option<u32>,
     /// Whether its xDS stream is up.
     pub connected: bool,
-    /// `SYNCED`, `STALE`, or `NOT SENT` before the first answer.
+    /// `SYNCED`; `STALE` while something is under way; `UNUSABLE` where it cannot take
+    /// what it needs (see `nacks`); `NOT SENT` before it has asked.
     pub sync: String,
     pub synced: bool,
-    /// What it refused, and why it is not well, in its own words.
+    /// What it refused of what is published now, and why it is not well: its own words.
     pub nacks: Vec<String>,
 }
 
@@ -100,8 +101,10 @@ pub struct FileStatus {
     pub message: String,
 }
 
-/// What the compile cannot know: where objects came from, and what engines hold.
+/// What the compile cannot know: the time, where objects came from, what engines hold.
 pub trait Reality {
+    /// Unix seconds.
+    fn now(&self) -> i64;
     /// Whether every connected engine holds the present version of all of these.
     fn programmed(&self, resources: &[ResourceKey]) -> bool;
     /// What was said of an object elsewhere: by its source, by engines.
@@ -170,6 +173,7 @@ fn ingress(
             if !outcome.host.origins.contains(object) {
                 continue;
             }
+            findings.extend(expiry(core, outcome, object, reality.now()));
             hosts.insert(host);
             gateways.insert(gateway);
             resources.extend([names::scope(&key), names::route_table(&key)]);
@@ -207,6 +211,44 @@ pub fn objects(
         }
     }
     keys.iter().filter_map(|key| object_status(core, reality, key)).collect()
+}
+
+/// A certificate that ends within this is worth a warning, and within the other a word.
+const EXPIRY_WARNING_SECONDS: i64 = 7 * DAY_SECONDS;
+const EXPIRY_INFO_SECONDS: i64 = 30 * DAY_SECONDS;
+const DAY_SECONDS: i64 = 24 * 3600;
+
+/// What the clock says of the certificate that an Ingress has a host served with.
+fn expiry(core: &Core, outcome: &HostOutcome, object: &ObjectKey, now: i64) -> Option<Finding> {
+    let claim = outcome.sni.as_ref().filter(|claim| claim.by.ingress == *object)?;
+    let certificate = core.compiled().certificate(&claim.secret)?;
+    let left = certificate.not_after - now;
+    let days = left / DAY_SECONDS;
+    let (severity, when) = if now < certificate.not_before {
+        (Severity::Warning, "is not valid yet".to_owned())
+    } else if left < 0 {
+        (Severity::Warning, format!("has expired {} days ago", -days))
+    } else if left < EXPIRY_WARNING_SECONDS {
+        (Severity::Warning, format!("expires in {days} days"))
+    } else if left < EXPIRY_INFO_SECONDS {
+        (Severity::Info, format!("expires in {days} days"))
+    } else {
+        return None;
+    };
+    let message = format!("{} of host {} {when}; it is served all the same", claim.secret, claim.host);
+    let (object, field) = (object.clone(), "spec.tls".to_owned());
+    Some(Finding { object, severity, reason: Reason::CertificateExpired, field, message })
+}
+
+/// What the clock says of certificates, on the Ingresses that have them served.
+#[must_use]
+pub fn expiry_findings(core: &Core, now: i64) -> Vec<Finding> {
+    let hosts = core.compiled().hosts();
+    let findings = hosts.filter_map(|outcome| {
+        let at = &outcome.sni.as_ref()?.by.ingress;
+        expiry(core, outcome, at, now)
+    });
+    findings.collect()
 }
 
 /// What is said of claims, on the Ingresses that stand behind them.

@@ -85,38 +85,17 @@ impl Site {
 
     /// Why it is not ready, or nothing.
     pub(super) async fn unready(&self) -> Option<String> {
-        let Some((synced, waiting)) =
-            self.ask(|pipeline| (pipeline.synced(), pipeline.core().desk().waiting().next().cloned())).await
-        else {
+        let asked = self.ask(|pipeline| (pipeline.synced(), pipeline.observed().engines())).await;
+        let Some((synced, mut engines)) = asked else {
             return Some("the control plane is stopping".to_owned());
         };
         if !synced {
             return Some("the first full read of the sources is not complete".to_owned());
         }
-        if let Some(claim) = waiting {
-            // Not a reason to stay away: all else is served.
-            tracing::debug!(%claim, "A claim waits for an address");
-        }
-        let mut engines = Vec::new();
-        self.add_streams(&mut engines);
         self.add_processes(&mut engines);
-        let behind = engines.iter().find(|engine| !engine.synced);
-        behind.map(|engine| {
-            format!("engine {} is not in sync ({}, {})", engine.name, engine.state, engine.sync)
-        })
-    }
-
-    fn add_streams(&self, engines: &mut Vec<EngineStatus>) {
-        for stream in self.fleet.engines() {
-            engines.push(EngineStatus {
-                name: stream.engine.to_string(),
-                state: "Remote".to_owned(),
-                connected: true,
-                synced: stream.synced,
-                sync: if stream.synced { "SYNCED" } else { "STALE" }.to_owned(),
-                ..EngineStatus::default()
-            });
-        }
+        let behind = engines.iter().find(|engine| !engine.synced)?;
+        let said = behind.nacks.first().map(|nack| format!(": {nack}")).unwrap_or_default();
+        Some(format!("engine {} is not in sync ({}, {}){said}", behind.name, behind.state, behind.sync))
     }
 
     fn add_processes(&self, engines: &mut Vec<EngineStatus>) {

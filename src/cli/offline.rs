@@ -3,8 +3,6 @@
 use super::output::{Failure, chain};
 use crate::{
     clock,
-    inputs::Change,
-    ipam::Ledger,
     pipeline::Core,
     report::Finding,
     source::files::{self, Loaded, Located, Places},
@@ -29,6 +27,7 @@ pub(super) struct Offline {
     pub(super) core: Core,
     located: Vec<Located>,
     places: Places,
+    now: i64,
 }
 
 impl Offline {
@@ -37,30 +36,23 @@ impl Offline {
         let loaded = files::load_once(&args.files, now, &yaml::Limits::default());
         let Loaded { changes, findings, places } = loaded.map_err(|why| Failure::unreachable(chain(&why)))?;
         let options = Options { loopback_endpoints: args.allow_loopback_endpoints, ..Options::default() };
-        Ok(Self { core: compiled(options, changes, now), located: findings, places })
+        Ok(Self { core: Core::in_memory(options, changes, now), located: findings, places, now })
     }
 
     /// Everything there is to say, with file and line, the worst first.
     pub(super) fn findings(&self) -> Vec<Located> {
         let mut all = self.located.clone();
-        all.extend(findings(&self.core).into_iter().map(|finding| self.places.locate(finding)));
+        all.extend(findings(&self.core, self.now).into_iter().map(|finding| self.places.locate(finding)));
         all.sort_by(|a, b| b.severity().cmp(&a.severity()).then_with(|| a.cmp(b)));
         all.dedup();
         all
     }
 }
 
-/// Compiles and allocates in memory.
-pub(super) fn compiled(options: Options, changes: Vec<Change>, now: i64) -> Core {
-    let mut core = Core::new(options, Ledger::default());
-    core.take(changes);
-    core.allocate_in_memory(now);
-    core
-}
-
-fn findings(core: &Core) -> Vec<Finding> {
+fn findings(core: &Core, now: i64) -> Vec<Finding> {
     let mut all: Vec<_> = core.compiled().all_findings().collect();
     all.extend(core.pool_findings().iter().cloned());
     all.extend(crate::status::claim_findings(core));
+    all.extend(crate::status::expiry_findings(core, now));
     all
 }

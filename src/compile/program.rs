@@ -195,7 +195,7 @@ fn host_entries(key: &HostKey, outcome: &translate::HostOutcome) -> Entries<Rule
     let mut entries = Vec::new();
     if let Some(claim) = &outcome.sni {
         let gateway = key.gateway.clone();
-        entries.push((Index::SniClaims(Arc::clone(&claim.name)), Entry::Sni(claim.clone())));
+        entries.push((Index::SniClaims(Arc::clone(&claim.name)), Entry::Sni(Box::new(claim.clone()))));
         entries.push((Index::TlsHosts(gateway.clone()), Entry::Host(key.host.clone())));
         if let HostPattern::Exact(name) = &key.host
             && let Some(parent) = name.parent()

@@ -165,7 +165,7 @@ impl World for View<'_, Rules> {
     }
 
     fn sni_claims(&mut self, name: &Text) -> Vec<SniClaim> {
-        members!(self, Index::SniClaims(Arc::clone(name)), Entry::Sni(claim) => claim)
+        members!(self, Index::SniClaims(Arc::clone(name)), Entry::Sni(claim) => *claim)
     }
 
     fn published(&mut self, host: &HostPattern) -> Vec<GatewayKey> {

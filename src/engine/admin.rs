@@ -8,8 +8,10 @@
 //!   `--drain-time-s` (600 s) is over, then they are closed. The process does not exit.
 //! * `POST /drain_listeners`: listening sockets are closed at once, also after the former; open
 //!   connections live on and are still answered.
-//! * `downstream_cx_active` counts idle connections too, and one that was told to close stays for
-//!   up to a second (delayed close). The admin's own connections are counted as well.
+//! * Telling is not closing: a connection that was told stays until its client closes it, or for
+//!   the connection manager's `drain_timeout` (5 s) and `delayed_close_timeout` (1 s). An idle one is
+//!   told nothing before its next answer.
+//! * `downstream_cx_active` counts idle connections too, and the admin's own.
 //! * SIGTERM closes all that is open and exits with 0.
 
 use super::AdminAddress;

@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::{ffi::OsStrExt, process::CommandExt},
     },
     path::Path,
     process::{Command, Stdio},
@@ -18,6 +18,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Seconds after which a listener that went from the configuration closes its last connections.
 /// Envoy's own default is 600; stated so that it is ours.
 const LISTENER_DRAIN_SECONDS: &str = "600";
+
+const CONFIG_PATH: &str = "--config-path";
 
 /// A process that may be ours (a child) or of an earlier control plane.
 #[derive(Debug)]
@@ -76,7 +78,7 @@ fn command(spec: &EngineSpec, directory: &Path) -> io::Result<Command> {
     let EngineSpec { name, envoy, bootstrap, admin: _, module_directory, concurrency, log_level } = spec;
     let mut command = Command::new(envoy);
     command
-        .arg("--config-path")
+        .arg(CONFIG_PATH)
         .arg(bootstrap)
         .args(["--log-level", log_level.word()])
         .args(["--service-node", name])
@@ -105,6 +107,13 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
     parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Whether a process was launched with this bootstrap, as `command` does it.
+pub(super) fn runs(pid: u32, bootstrap: &Path) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+    arguments.windows(2).any(|pair| pair == [CONFIG_PATH.as_bytes(), bootstrap.as_os_str().as_bytes()])
+}
+
 fn parse_start_time(stat: &str) -> Option<u64> {
     // Field 2 is the program's name in parentheses and may itself hold spaces and parentheses.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
@@ -130,6 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::zombie_processes, reason = "`exited` has to reap them")]
     async fn a_child_is_reaped_and_its_end_told() {
         let child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         assert_eq!(Process::hold(child.id()).unwrap().exited().await, "exit status 7");

@@ -82,7 +82,7 @@ pub(super) fn content(spec: &EngineSpec) -> io::Result<String> {
 /// Held while engines under `home` are supervised; the kernel lets go of it when we die.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -104,7 +104,15 @@ impl Lock {
             Err(error) => return Err(failed(error.into())),
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, were it not for children: between fork and exec another thread's child
+        // holds the file too, and with it the lock.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     AdminAddress, EngineError, EngineProcess, EngineSpec, check, directory,
     lifecycle::{Action, Event, Found, Lifecycle, REPLACE_DRAIN},
     logs,
-    process::{Process, start_time},
+    process::{Process, runs, start_time},
     record::{Lock, Record, content},
 };
 use crate::clock;
@@ -329,7 +329,9 @@ async fn find(spec: &EngineSpec, record: Option<&Record>) -> Option<(Process, Op
         }
     }
     let pid = spec.admin.ready().await.ok()?.pid?;
-    Process::hold(pid).ok().map(|process| (process, None))
+    let process = Process::hold(pid).ok()?;
+    // Only one that we have launched may be touched, whoever else listens there.
+    runs(pid, &spec.bootstrap).then_some((process, None))
 }
 
 async fn exit(process: Option<&Process>) -> String {

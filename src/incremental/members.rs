@@ -1,78 +1,89 @@
-//! The members of an index: mostly one, sometimes all hosts.
+//! The members of an index: mostly one, sometimes all there are.
 
 use std::collections::BTreeMap;
 
-/// A set that is never empty and counts how often each member was added. A map of
-/// one takes eleven times the room of its member, and most indexes have one.
+/// A sorted set that counts its contributors. One member is kept without a tree:
+/// a tree's node has room for eleven, and there are several indexes a host.
 pub(super) enum Members<E> {
+    /// Apart: a member may take 200 bytes, and the table of indexes has empty places.
     One(Box<(E, u32)>),
     Many(BTreeMap<E, u32>),
 }
 
-/// What a removal left.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Removed {
-    /// It was not there, or was added more often.
-    Still,
-    Gone,
-    /// It was the only member: the set is to be dropped.
-    Last,
+/// What a change did to the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Effect {
+    /// The set of members changed.
+    pub(super) members: bool,
+    /// The least member changed.
+    pub(super) first: bool,
 }
 
 impl<E: Ord + Clone> Members<E> {
-    pub(super) fn of(entry: E) -> Self {
+    pub(super) fn new(entry: E) -> Self {
         Self::One(Box::new((entry, 1)))
     }
 
-    /// Whether it is a member only now.
-    pub(super) fn insert(&mut self, entry: &E) -> bool {
+    pub(super) fn add(&mut self, entry: &E) -> Effect {
         match self {
             Self::One(one) if one.0 == *entry => {
                 one.1 += 1;
-                false
+                Effect { members: false, first: false }
             }
             Self::One(one) => {
-                *self = Self::Many(BTreeMap::from([(**one).clone(), (entry.clone(), 1)]));
-                true
+                let first = *entry < one.0;
+                *self = Self::Many([(**one).clone(), (entry.clone(), 1)].into());
+                Effect { members: true, first }
             }
             Self::Many(many) => {
                 let count = many.entry(entry.clone()).or_insert(0);
                 *count += 1;
-                *count == 1
+                let members = *count == 1;
+                Effect { members, first: members && many.keys().next() == Some(entry) }
             }
         }
     }
 
-    pub(super) fn remove(&mut self, entry: &E) -> Removed {
-        match self {
-            Self::One(one) if one.0 != *entry => Removed::Still,
+    /// Takes one contributor's entry away; nothing is left when that was the last.
+    pub(super) fn remove(mut self, entry: &E) -> (Option<Self>, Effect) {
+        let unchanged = Effect { members: false, first: false };
+        match &mut self {
+            Self::One(one) if one.0 != *entry => (Some(self), unchanged),
+            Self::One(one) if one.1 == 1 => (None, Effect { members: true, first: true }),
             Self::One(one) => {
                 one.1 -= 1;
-                if one.1 == 0 { Removed::Last } else { Removed::Still }
+                (Some(self), unchanged)
             }
             Self::Many(many) => {
-                let Some(count) = many.get_mut(entry) else { return Removed::Still };
+                let Some(count) = many.get_mut(entry) else { return (Some(self), unchanged) };
                 *count -= 1;
                 if *count > 0 {
-                    return Removed::Still;
+                    return (Some(self), unchanged);
                 }
+                let first = many.keys().next() == Some(entry);
                 many.remove(entry);
-                if many.is_empty() { Removed::Last } else { Removed::Gone }
+                let left = if many.len() == 1 {
+                    many.pop_first().map(|one| Self::One(Box::new(one)))
+                } else {
+                    Some(self)
+                };
+                (left, Effect { members: true, first })
             }
         }
     }
 
-    pub(super) fn first(&self) -> &E {
-        self.iter().next().expect("a set of members is never empty")
+    pub(super) fn first(&self) -> Option<&E> {
+        match self {
+            Self::One(one) => Some(&one.0),
+            Self::Many(many) => many.keys().next(),
+        }
     }
 
-    /// Sorted.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &E> {
-        let (one, many) = match self {
-            Self::One(one) => (Some(&one.0), None),
-            Self::Many(many) => (None, Some(many.keys())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
+    pub(super) fn to_vec(&self) -> Vec<E> {
+        match self {
+            Self::One(one) => vec![one.0.clone()],
+            Self::Many(many) => many.keys().cloned().collect(),
+        }
     }
 }
 
@@ -81,15 +92,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_sorts() {
-        let mut set = Members::of(2);
-        assert!(!set.insert(&2) && set.insert(&1) && set.insert(&3) && !set.insert(&3));
-        assert_eq!((set.iter().copied().collect::<Vec<_>>(), *set.first()), (vec![1, 2, 3], 1));
-        assert_eq!(set.remove(&9), Removed::Still);
-        assert_eq!(set.remove(&1), Removed::Gone);
-        assert_eq!([set.remove(&2), set.remove(&2)], [Removed::Still, Removed::Gone]);
-        assert_eq!([set.remove(&3), set.remove(&3)], [Removed::Still, Removed::Last]);
-        let mut one = Members::of(7);
-        assert_eq!([one.remove(&8), one.remove(&7)], [Removed::Still, Removed::Last]);
+    fn counts_contributors_and_tells_what_changed() {
+        let mut set = Members::new(5);
+        assert_eq!(set.add(&5), Effect { members: false, first: false });
+        assert_eq!(set.add(&7), Effect { members: true, first: false });
+        assert_eq!(set.add(&3), Effect { members: true, first: true });
+        assert_eq!(set.to_vec(), [3, 5, 7]);
+        let (set, effect) = set.remove(&5);
+        assert_eq!(effect, Effect { members: false, first: false });
+        let (set, effect) = set.expect("members").remove(&5);
+        assert_eq!(effect, Effect { members: true, first: false });
+        let (set, effect) = set.expect("members").remove(&3);
+        assert_eq!(effect, Effect { members: true, first: true });
+        let set = set.expect("members");
+        assert_eq!(set.first(), Some(&7));
+        assert!(set.remove(&7).0.is_none());
     }
 }

@@ -32,8 +32,9 @@ pub struct Host {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct HostTls {
-    /// The DNS names of the certificate that serves this host, sorted. A request
-    /// whose SNI none of them covers is answered 421. Empty: no certificate.
+    /// The host itself and the DNS names of the certificate that serves it, sorted.
+    /// A request whose SNI none of them covers is answered 421; the default host
+    /// covers every SNI.
     pub covered: Vec<HostPattern>,
     /// Plain requests are sent to https.
     pub redirect: Option<Redirect>,

@@ -49,6 +49,18 @@ impl Core {
         core
     }
 
+    /// A world read once, its addresses given as an empty ledger would: without a
+    /// store, as `tidegate translate` does.
+    #[must_use]
+    pub fn in_memory(options: Options, changes: Vec<Change>, now: i64) -> Self {
+        let mut core = Self::new(options, Ledger::default());
+        core.take(changes);
+        core.first_sync();
+        let plan = core.plan(now);
+        core.written(&plan);
+        core
+    }
+
     /// Takes in what changed in the world.
     pub fn take(&mut self, changes: Vec<Change>) {
         let mut pools_changed = false;
@@ -117,13 +129,6 @@ impl Core {
     pub fn released(&mut self, plan: &Plan) {
         self.apply(plan);
         self.desk.retry();
-    }
-
-    /// Plans and applies without a store, as `tidegate translate` does.
-    pub fn allocate_in_memory(&mut self, now: i64) {
-        self.first_sync();
-        let plan = self.plan(now);
-        self.written(&plan);
     }
 
     /// What is to be sent out since the last call.

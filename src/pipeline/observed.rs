@@ -3,20 +3,17 @@
 
 use crate::{
     base::{ObjectKey, Text},
+    clock,
     report::{Finding, Reason, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::{Located, Place, Places, What},
     status::{EngineStatus, FileStatus, Reality},
     xds::{ResourceKey, Update},
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-/// Words of one engine kept for status.
-const WORDS_MAX: usize = 16;
+/// Refusals kept: beyond this there is one cause, and it has been told.
+const REFUSALS_MAX: usize = 1_024;
 
 /// See the module.
 pub struct Observed {
@@ -24,25 +21,19 @@ pub struct Observed {
     places: Places,
     files: BTreeMap<Arc<Path>, Vec<Located>>,
     /// What an engine said of a resource that is still published.
-    refused: BTreeMap<ResourceKey, Refusal>,
-    words: BTreeMap<Text, VecDeque<String>>,
+    refused: BTreeMap<(ResourceKey, Text), Refusal>,
 }
 
 struct Refusal {
     origins: Arc<[ObjectKey]>,
-    engine: Text,
     message: String,
+    /// The engine's own affair: a port that is taken, a module that does not load.
+    own: bool,
 }
 
 impl Observed {
     pub(super) fn new(fleet: Handle) -> Self {
-        Self {
-            fleet,
-            places: Places::default(),
-            files: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            words: BTreeMap::new(),
-        }
+        Self { fleet, places: Places::default(), files: BTreeMap::new(), refused: BTreeMap::new() }
     }
 
     pub(super) fn source(
@@ -70,11 +61,11 @@ impl Observed {
 
     /// A new version has not been refused yet.
     pub(super) fn published(&mut self, update: &Update) {
-        for resource in &update.set {
-            self.refused.remove(&resource.key);
+        if self.refused.is_empty() {
+            return;
         }
-        for key in &update.removed {
-            self.refused.remove(key);
+        for key in update.set.iter().map(|resource| &resource.key).chain(&update.removed) {
+            self.refused.retain(|(refused, _), _| refused != key);
         }
     }
 
@@ -82,20 +73,18 @@ impl Observed {
         let FleetEvent { engine, what } = event;
         match what {
             EngineEvent::Connected => {
-                self.words.remove(&engine);
+                // It is sent everything it does not hold, and may take it now.
+                self.refused.retain(|(_, by), refusal| *by != engine || !refusal.own);
                 tracing::info!(%engine, "An engine is connected");
             }
             EngineEvent::Disconnected => tracing::info!(%engine, "An engine is disconnected"),
             EngineEvent::Synced => tracing::debug!(%engine, "An engine is in sync"),
-            EngineEvent::Refused(refused) => {
-                let words = self.words.entry(Arc::clone(&engine)).or_default();
-                words.push_back(format!("{}: {}", refused.key, refused.message));
-                if words.len() > WORDS_MAX {
-                    words.pop_front();
-                }
-                let refusal = Refusal { origins: refused.origins, engine, message: refused.message };
-                self.refused.insert(refused.key, refusal);
+            EngineEvent::Refused(refused) if self.refused.len() < REFUSALS_MAX => {
+                let message = refused.message.split_whitespace().collect::<Vec<_>>().join(" ");
+                let refusal = Refusal { origins: refused.origins, message, own: refused.own };
+                self.refused.insert((refused.key, engine), refusal);
             }
+            EngineEvent::Refused(_) => {}
         }
     }
 
@@ -138,14 +127,28 @@ impl Observed {
                 ..EngineStatus::default()
             });
             engine.synced |= stream.synced;
+        }
+        for engine in engines.values_mut() {
             engine.sync = if engine.synced { "SYNCED" } else { "STALE" }.to_owned();
-            engine.nacks = self.words.get(&stream.engine).into_iter().flatten().cloned().collect();
+        }
+        for ((key, engine), Refusal { origins: _, message, own }) in &self.refused {
+            let Some(engine) = engines.get_mut(engine) else { continue };
+            engine.nacks.push(format!("{key}: {message}"));
+            if *own {
+                // It lacks what it was sent, and no other version will change that.
+                engine.synced = false;
+                engine.sync = "UNUSABLE".to_owned();
+            }
         }
         engines.into_values().collect()
     }
 }
 
 impl Reality for Observed {
+    fn now(&self) -> i64 {
+        clock::now_unix()
+    }
+
     fn programmed(&self, resources: &[ResourceKey]) -> bool {
         resources.iter().all(|key| {
             let held = self.fleet.held(key);
@@ -159,12 +162,16 @@ impl Reality for Observed {
             What::Object(_) | What::Text { .. } => None,
         });
         let refused = self.refused.iter().filter(|(_, refusal)| refusal.origins.contains(object));
-        let refused = refused.map(|(key, Refusal { origins: _, engine, message })| Finding {
+        let refused = refused.map(|((key, engine), Refusal { origins: _, message, own })| Finding {
             object: object.clone(),
             severity: Severity::Error,
             reason: Reason::RefusedByEnvoy,
             field: String::new(),
-            message: format!("engine {engine} refused {key}: {message}; what it last accepted is served"),
+            message: if *own {
+                format!("engine {engine} cannot take {key}: {message}")
+            } else {
+                format!("engine {engine} refused {key}: {message}; what it last accepted is served")
+            },
         });
         read.chain(refused).collect()
     }

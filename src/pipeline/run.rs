@@ -1,12 +1,12 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Core, LedgerThread, Publication, ZoneChange, observed::Observed};
+use super::{Core, Kept, LedgerThread, Publication, ZoneChange, observed::Observed};
 use crate::{
     base::{ObjectKey, Text},
     clock,
     dns::SharedZones,
     report::{Finding, Severity},
-    server::{FleetEvent, Handle},
+    server::{EngineEvent, FleetEvent, Handle},
     source::files::Batch,
     store::{FirstSeen, Serial, Serials},
 };
@@ -34,6 +34,7 @@ pub struct Pipeline {
     zones: SharedZones,
     fleet: Handle,
     observed: Observed,
+    kept: Kept,
     serials: Serials,
     /// Releases an operator asked for, and who waits to hear of them.
     releases: Vec<(Text, oneshot::Sender<Released>)>,
@@ -57,6 +58,7 @@ impl Pipeline {
         ledger: LedgerThread,
         zones: SharedZones,
         fleet: Handle,
+        kept: Kept,
         serials: Serials,
     ) -> Self {
         Self {
@@ -65,6 +67,7 @@ impl Pipeline {
             zones,
             observed: Observed::new(fleet.clone()),
             fleet,
+            kept,
             serials,
             releases: Vec::new(),
             told: BTreeMap::new(),
@@ -88,7 +91,13 @@ impl Pipeline {
                     }
                     self.collect(all).await;
                 }
-                Some(event) = events.recv() => self.observed.event(event),
+                Some(event) = events.recv() => {
+                    let refused = matches!(event.what, EngineEvent::Refused(_));
+                    self.observed.event(event);
+                    if refused {
+                        self.keep_last_good();
+                    }
+                }
                 Some(query) = queries.recv() => {
                     query(&mut self);
                     self.release_asked().await;
@@ -182,11 +191,18 @@ impl Pipeline {
         self.observed.published(&resources);
         if first || !resources.set.is_empty() || !resources.removed.is_empty() {
             self.fleet.publish(resources);
+            self.keep_last_good();
         }
         if !records.is_empty() || !zones.is_empty() {
             self.publish_dns(records, zones, first);
         }
         self.log(reported);
+    }
+
+    fn keep_last_good(&mut self) {
+        if let Some(write) = self.kept.changes(&self.fleet) {
+            self.ledger.tell(move |_| write());
+        }
     }
 
     fn publish_dns(&mut self, records: Records, changes: Vec<ZoneChange>, first: bool) {

@@ -98,7 +98,6 @@ pub struct Server {
 impl Server {
     /// A server, the way to feed and ask it, and what happens on it.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "server, handle and events are made together")]
     pub fn new(fleet: Text) -> (Self, Handle, mpsc::Receiver<FleetEvent>) {
         let (fleet, handle, events) = Handle::new(fleet);
         (Self { fleet }, handle, events)

@@ -199,6 +199,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::UnixTime;
     use std::os::unix::fs::PermissionsExt;
 
     fn now() -> SystemTime {
@@ -223,11 +224,18 @@ mod tests {
         let issued = read.issue_engine(&engine, Duration::from_secs(3600), now()).expect("a certificate");
         let der = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).expect("PEM");
         assert_eq!(Identity::of_certificate(&der), Ok(engine));
+        let mut roots = RootCertStore::empty();
         let ca = CertificateDer::from_pem_slice(made.certificate_pem().as_bytes()).expect("PEM");
-        let (_, ca) = x509_parser::parse_x509_certificate(&ca).expect("a certificate");
-        let (_, leaf) = x509_parser::parse_x509_certificate(&der).expect("a certificate");
-        assert_eq!(leaf.issuer(), ca.subject());
-        assert!(leaf.verify_signature(Some(ca.public_key())).is_ok());
+        roots.add(ca).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().expect("a verifier");
+        let at = |time: SystemTime| {
+            UnixTime::since_unix_epoch(time.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970"))
+        };
+        verifier.verify_client_cert(&der, &[], at(now())).expect("the old authority signed it");
+        let late = now() + Duration::from_secs(3601);
+        assert!(verifier.verify_client_cert(&der, &[], at(late)).is_err(), "it is short");
         assert!(!format!("{issued:?} {read:?}").contains("PRIVATE"));
     }
 

@@ -127,6 +127,12 @@ impl Cache {
         self.tables[key.kind as usize].contains_key(&key.name)
     }
 
+    /// Whether a key is no longer published, and kept for what still needs it.
+    #[must_use]
+    pub fn withdrawn(&self, key: &ResourceKey) -> bool {
+        self.entry(key.kind, &key.name).is_some_and(|entry| entry.withdrawn)
+    }
+
     pub fn entries(&self, kind: ResourceKind) -> impl Iterator<Item = (&Name, &Entry)> {
         self.tables[kind as usize].iter()
     }

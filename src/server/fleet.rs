@@ -48,6 +48,8 @@ pub struct EngineStatus {
     pub synced: bool,
     /// Proven refusals on this stream.
     pub refusals: u64,
+    /// Resources and removals sent on this stream.
+    pub sent: u64,
 }
 
 /// How many of the connected engines hold the published version.
@@ -143,6 +145,7 @@ impl Handle {
                 pending: session.pending(),
                 synced: session.synced(),
                 refusals: session.refusals(),
+                sent: session.sent(),
             }
         };
         streams.values().map(status).collect()
@@ -169,7 +172,7 @@ impl Fleet {
         let streams = read(&self.streams);
         let holds = |stream: &&Arc<Stream>| {
             let session = read(&stream.session);
-            session.up_to_date(cache) && session.in_order(key)
+            !cache.withdrawn(key) && session.up_to_date(cache) && session.in_order(key)
         };
         Held { by: streams.values().filter(holds).count(), of: streams.len() }
     }

@@ -4,12 +4,15 @@
 use super::{Setting, World};
 use crate::{
     api::{ImplementationSpecific, VipSharing},
-    base::{HostPattern, ObjectKey, ObjectKind, SortedMap, Text, Version},
+    base::{HostPattern, Hostname, ObjectKey, ObjectKind, SortedMap, Text, Version},
     inputs::fact::{self, Backend, PathKind},
     ir::{GatewayKey, GatewayScope, PathMatch, UpstreamKey},
     report::{Reason, Report},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 /// An Ingress that is ours to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +77,7 @@ pub fn translate_ingress(world: &mut dyn World, at: &ObjectKey, report: &mut Rep
         report.error(at, "", Reason::NotFound, message);
     }
     let setting = world.setting(setting_name.as_ref());
-    let hosts = Reader { at, setting: &setting, report }.hosts(&ingress);
+    let hosts = Reader { at, setting: &setting, report, seen: HashSet::new() }.hosts(&ingress);
     let mut attachment = Attachment { age: ingress.age, class, setting_name: own, setting, hosts };
     place(at, &mut attachment);
     Some(attachment)
@@ -115,6 +118,8 @@ struct Reader<'a> {
     at: &'a ObjectKey,
     setting: &'a Setting,
     report: &'a mut Report,
+    /// Paths read so far: an Ingress may have thousands.
+    seen: HashSet<(HostPattern, PathMatch)>,
 }
 
 impl Reader<'_> {
@@ -123,9 +128,9 @@ impl Reader<'_> {
         for (n, rule) in ingress.rules.iter().enumerate() {
             let field = format!("spec.rules[{n}].host");
             let Some(pattern) = self.host(&rule.host, &field) else { continue };
-            let host = hosts.entry(pattern).or_default();
+            let host = hosts.entry(pattern.clone()).or_default();
             for (m, path) in rule.paths.iter().enumerate() {
-                self.path(host, path, (number(n), number(m)));
+                self.path(&pattern, host, path, (number(n), number(m)));
             }
         }
         if let Some(backend) = &ingress.default_backend {
@@ -147,7 +152,7 @@ impl Reader<'_> {
         }
     }
 
-    fn path(&mut self, host: &mut AttachedHost, path: &fact::Path, at: (u32, u32)) {
+    fn path(&mut self, of: &HostPattern, host: &mut AttachedHost, path: &fact::Path, at: (u32, u32)) {
         let field = format!("spec.rules[{}].http.paths[{}]", at.0, at.1);
         let matched = match path_match(&path.path, path.kind, self.setting.implementation_specific) {
             Ok(matched) => matched,
@@ -157,7 +162,7 @@ impl Reader<'_> {
                 return;
             }
         };
-        if host.paths.iter().any(|known| known.path == matched) {
+        if !self.seen.insert((of.clone(), matched.clone())) {
             let message =
                 format!("'{}' stands in this Ingress already; the first is used", shortened(&path.path));
             self.report.warning(self.at, format!("{field}.path"), Reason::PathConflict, message);
@@ -187,6 +192,7 @@ impl Reader<'_> {
     /// An entry without hosts stands for all hosts of the Ingress; a host with an
     /// entry of its own keeps that.
     fn tls(&mut self, ingress: &fact::Ingress, hosts: &mut BTreeMap<HostPattern, AttachedHost>) {
+        let below = if ingress.tls.is_empty() { HashMap::new() } else { by_parent(hosts.keys()) };
         for (n, tls) in ingress.tls.iter().enumerate() {
             let Some(secret) = &tls.secret else {
                 let message = "names no Secret; its hosts are not served over TLS";
@@ -202,9 +208,11 @@ impl Reader<'_> {
             for (m, text) in tls.hosts.iter().enumerate() {
                 let field = format!("spec.tls[{n}].hosts[{m}]");
                 let Some(pattern) = self.host(text, &field) else { continue };
-                let mut covered: Vec<_> =
-                    hosts.keys().filter(|host| covers(&pattern, host)).cloned().collect();
-                if covered.is_empty() {
+                let mut covered = match &pattern {
+                    HostPattern::OneLabel(parent) => below.get(parent).cloned().unwrap_or_default(),
+                    HostPattern::Default | HostPattern::Exact(_) | HostPattern::AnyLabels(_) => Vec::new(),
+                };
+                if covered.is_empty() || hosts.contains_key(&pattern) {
                     covered.push(pattern);
                 }
                 for host in covered {
@@ -222,12 +230,17 @@ impl Reader<'_> {
     }
 }
 
-/// Whether a TLS entry's host stands for a rule's host.
-fn covers(tls: &HostPattern, host: &HostPattern) -> bool {
-    match host {
-        HostPattern::Exact(name) => tls != &HostPattern::Default && tls.covers(name),
-        HostPattern::Default | HostPattern::OneLabel(_) | HostPattern::AnyLabels(_) => tls == host,
+/// Exact hosts by the name one label above: a TLS entry for a wildcard stands for them.
+fn by_parent<'a>(hosts: impl Iterator<Item = &'a HostPattern>) -> HashMap<Hostname, Vec<HostPattern>> {
+    let mut below: HashMap<Hostname, Vec<HostPattern>> = HashMap::new();
+    for host in hosts {
+        if let HostPattern::Exact(name) = host
+            && let Some(parent) = name.parent()
+        {
+            below.entry(parent).or_default().push(host.clone());
+        }
     }
+    below
 }
 
 /// Limits of a regular expression: its text, and its compiled size in bytes.

@@ -199,7 +199,7 @@ fn tls(
     let Some((part, secret, n)) = having.next() else {
         // The default host takes what hosts with TLS did not match.
         let default = key.host == HostPattern::Default;
-        return (default.then(|| HostTls { covered: Vec::new(), redirect: None }), None);
+        return (default.then(|| HostTls { covered: vec![key.host.clone()], redirect: None }), None);
     };
     for (other, other_secret, n) in having.filter(|(_, other, _)| *other != secret) {
         let message = format!(
@@ -211,10 +211,7 @@ fn tls(
     let certificate = world.certificate(secret);
     judge(&part.by.ingress, n, key, secret, &certificate, report);
     let is_default = key.host == HostPattern::Default;
-    let covered = match &certificate {
-        Ok(certificate) if !is_default => certificate.names.clone(),
-        Ok(_) | Err(_) => Vec::new(),
-    };
+    let covered = covered(&key.host, &certificate);
     let name = match &key.host {
         HostPattern::Default => format!("default/{}", key.gateway),
         host @ (HostPattern::Exact(_) | HostPattern::OneLabel(_) | HostPattern::AnyLabels(_)) => {
@@ -230,6 +227,19 @@ fn tls(
     };
     let redirect = if is_default { None } else { setting.redirect };
     (Some(HostTls { covered, redirect }), Some(sni))
+}
+
+/// Who asks for the host itself is never misdirected: with a certificate for other
+/// names that would be everybody, and while one comes it would be the first.
+fn covered(host: &HostPattern, certificate: &Result<Arc<Certificate>, Text>) -> Vec<HostPattern> {
+    let names = match certificate {
+        Ok(certificate) if *host != HostPattern::Default => certificate.names.as_slice(),
+        Ok(_) | Err(_) => &[],
+    };
+    let mut covered = [names, std::slice::from_ref(host)].concat();
+    covered.sort_unstable();
+    covered.dedup();
+    covered
 }
 
 /// Tells the Ingress what is wrong with its certificate.

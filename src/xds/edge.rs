@@ -6,7 +6,7 @@ use crate::ir::{Edge, EscapedSlashes, Limits, Listener, PathRules, Timeouts, Und
 use envoy_types::pb::envoy::{
     config::{
         core::v3::{
-            Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
+            CidrRange, Http2ProtocolOptions, HttpProtocolOptions, TypedExtensionConfig,
             http_protocol_options::HeadersWithUnderscoresAction,
         },
         listener::v3::{Filter, filter::ConfigType},
@@ -35,12 +35,15 @@ pub(super) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Envoy's own bound on `max_request_headers_kb`.
 const HEADERS_KIB_MAX: u32 = 8192;
 
+/// The `server` of answers that have none: no version, which would help attackers alone.
+const SERVER_NAME: &str = "tidegate";
+
 /// Where routes come from.
 pub(super) enum Routes {
     /// From the control plane, by host and gateway; needs our module.
     Scoped,
     /// All in here: a config that needs nobody.
-    Inline { table: RouteConfiguration, early: Vec<TypedExtensionConfig> },
+    Inline { table: Box<RouteConfiguration>, early: Vec<TypedExtensionConfig> },
 }
 
 /// The last network filter of a chain.
@@ -48,7 +51,7 @@ pub(super) fn connection_manager(listener: &Listener, routes: Routes) -> Filter 
     let module = matches!(routes, Routes::Scoped);
     let (specifier, early) = match routes {
         Routes::Scoped => (RouteSpecifier::ScopedRoutes(scoped_routes()), filters::early_mutations(listener)),
-        Routes::Inline { table, early } => (RouteSpecifier::RouteConfig(table), early),
+        Routes::Inline { table, early } => (RouteSpecifier::RouteConfig(*table), early),
     };
     let manager = HttpConnectionManager {
         // Our module reads a host's name with or without it; Envoy alone does not.
@@ -78,11 +81,15 @@ fn build_edge(edge: &Edge) -> HttpConnectionManager {
         drain_timeout: Some(proto::duration(*drain)),
         use_remote_address: Some(proto::yes(true)),
         xff_num_trusted_hops: *trusted_hops,
-        // Said, and empty: no address is one of Envoy's own, so nobody's `x-envoy-*` is believed.
-        internal_address_config: Some(InternalAddressConfig::default()),
+        internal_address_config: Some(InternalAddressConfig {
+            unix_sockets: false,
+            cidr_ranges: vec![nobody()],
+        }),
         append_x_forwarded_port: true,
-        // The backend's own, or none: not everybody need know what stands here.
-        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        // The backend's own; ours where it has none, for the public Ingress conformance
+        // suite wants one on every answer.
+        server_header_transformation: ServerHeaderTransformation::AppendIfAbsent.into(),
+        server_name: SERVER_NAME.to_owned(),
         normalize_path: Some(proto::yes(*normalize)),
         merge_slashes: *merge_slashes,
         path_with_escaped_slashes_action: escaped(*escaped_slashes).into(),
@@ -90,6 +97,12 @@ fn build_edge(edge: &Edge) -> HttpConnectionManager {
         access_log: if *access_log { vec![access_log::build_access_log()] } else { Vec::new() },
         ..HttpConnectionManager::default()
     }
+}
+
+/// Whose `x-envoy-*` headers are believed: the broadcast address's, which no client
+/// has. An empty list would be Envoy's word for every private address.
+fn nobody() -> CidrRange {
+    CidrRange { address_prefix: "255.255.255.255".to_owned(), prefix_len: Some(proto::uint(32)) }
 }
 
 fn protocol_options(underscores: Underscores, timeouts: &Timeouts, limits: &Limits) -> HttpProtocolOptions {

@@ -2,8 +2,8 @@
 //!
 //! prost keeps no field names, so they come from `print/descriptors.binpb`: the
 //! `FileDescriptorSet` of every message we emit and of what those hold, made
-//! from the `.proto` files that envoy-types ships (`cargo run --manifest-path
-//! src/xds/print/generate/Cargo.toml` says how), options and comments left out.
+//! from the `.proto` files that envoy-types ships, options and comments left
+//! out. `tests/xds_descriptors.rs` holds it against them and lists the messages.
 
 use super::{Resource, ResourceKind};
 use prost::{Message, Name};

@@ -95,7 +95,7 @@ fn build(listener: &Listener, all: &Standalone<'_>) -> Option<envoy::Listener> {
     let table = domains::build_table(names::listener(&listener.key).name.to_string(), &hosts);
     let filters = listener::network_filters(
         listener,
-        Routes::Inline { table, early: early_mutations(listener.protocol) },
+        Routes::Inline { table: Box::new(table), early: early_mutations(listener.protocol) },
     );
     let filter_chains = match listener.protocol {
         Protocol::Http => vec![FilterChain { name: "plain".to_owned(), filters, ..FilterChain::default() }],

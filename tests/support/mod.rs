@@ -2,3 +2,5 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod facts;
+pub mod golden;
+pub mod live;

@@ -52,7 +52,8 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Pins {
     counts: HashMap<ResourceKey, usize>,
-    blind: usize,
+    /// Values whose needs are not known, by kind.
+    blind: [usize; ResourceKind::ALL.len()],
 }
 
 impl Pins {
@@ -60,7 +61,7 @@ impl Pins {
         for key in pinned_by(kind, name, held) {
             *self.counts.entry(key).or_default() += 1;
         }
-        self.blind += usize::from(held.blind);
+        self.blind[kind as usize] += usize::from(held.blind);
     }
 
     pub(super) fn release(&mut self, kind: ResourceKind, name: &Name, held: &Held) {
@@ -71,12 +72,24 @@ impl Pins {
                 self.counts.remove(&key);
             }
         }
-        self.blind -= usize::from(held.blind);
+        self.blind[kind as usize] -= usize::from(held.blind);
     }
 
     /// Whether nothing the engine may hold needs this.
     pub(super) fn free(&self, key: &ResourceKey) -> bool {
-        self.blind == 0 && !self.counts.contains_key(key)
+        let seen = users(key.kind).iter().all(|user| self.blind[*user as usize] == 0);
+        seen && !self.counts.contains_key(key)
+    }
+}
+
+/// The kinds that may refer to one of this kind.
+fn users(kind: ResourceKind) -> &'static [ResourceKind] {
+    match kind {
+        ResourceKind::Cluster => &[ResourceKind::Listener, ResourceKind::Route],
+        ResourceKind::Endpoints => &[ResourceKind::Cluster],
+        ResourceKind::Secret => &[ResourceKind::Cluster, ResourceKind::Listener],
+        ResourceKind::Listener | ResourceKind::ScopedRoute => &[],
+        ResourceKind::Route => &[ResourceKind::Listener, ResourceKind::ScopedRoute],
     }
 }
 

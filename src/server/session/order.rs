@@ -117,7 +117,7 @@ impl Session {
             if !std::mem::take(&mut owed.queued) || ledger.flying.contains_key(&name) {
                 continue;
             }
-            let edit = kind == ResourceKind::Route && !(owed.asked && owed.held.has == Has::Nothing);
+            let edit = kind == ResourceKind::Route && owed.held.has != Has::Nothing;
             if edit && !batch.is_empty() {
                 owed.queued = true;
                 ledger.queue.push_front(name);
@@ -198,7 +198,9 @@ impl Session {
                 return true;
             }
             let owed = ledger.owed.get(name).is_none_or(|owed| owed.held.certain());
-            let flying = ledger.flying.get(name).is_none_or(|flying| flying.held.certain());
+            // A removal under way: it came back, and is not there yet.
+            let stays = |flying: &Flying| flying.sent.is_some() && flying.held.certain();
+            let flying = ledger.flying.get(name).is_none_or(stays);
             owed && flying
         };
         needs.iter().filter(|need| need.kind < kind).find(|need| !held(need)).cloned()
@@ -230,6 +232,7 @@ impl Session {
         if kind == ResourceKind::Secret {
             self.evict(&mut names, &mut removed);
         }
+        self.sent += names.len() as u64;
         let nonce = self.nonce;
         self.ledger_mut(kind).flights.push_back(Flight { nonce, names });
         Response { type_url: kind.type_url().into(), nonce, resources: items, removed }

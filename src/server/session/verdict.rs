@@ -37,9 +37,12 @@ impl Session {
 
     /// The engine holds what was sent, and nothing before it.
     fn took(&mut self, cache: &Cache, kind: ResourceKind, name: &Name, sent: Option<Sent>) {
-        let ledger = self.ledger_mut(kind);
+        let ledger = &mut self.ledgers[kind as usize];
         if let Some(owed) = ledger.owed.get_mut(name) {
-            owed.held.has = sent.as_ref().map_or(Has::Nothing, |sent| Has::This(sent.version));
+            let held = sent.map_or_else(Held::nothing, |sent| Held::version(sent.version, sent.needs));
+            self.pins.add(kind, name, &held);
+            let before = std::mem::replace(&mut owed.held, held);
+            self.pins.release(kind, name, &before);
             ledger.enqueue(name);
             return;
         }
