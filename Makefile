@@ -25,7 +25,7 @@ test: envoy tools build ## everything, against stock Envoy and real DNS tools
 	$(MAKE) demo CHECK=1
 
 bench: envoy ## change-to-served latency at 100, 1,000 and 10,000 hosts
-	$(CARGO) build --release --workspace
+	$(CARGO) build --release -p tidegate-module
 	TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(CURDIR)/target/release/libtidegate_module.so" \
 	  $(CARGO) bench --bench served
 

@@ -7,11 +7,13 @@
 mod hostname;
 mod object_key;
 mod secret;
+mod sorted_map;
 mod version;
 
 pub use hostname::{HostPattern, Hostname, HostnameError};
 pub use object_key::{ObjectKey, ObjectKind};
 pub use secret::Secret;
+pub use sorted_map::SortedMap;
 pub use version::{BUILDER_REVISION, Version};
 
 /// A string shared by all who hold it: names are kept once.

@@ -70,7 +70,7 @@ pub struct Graph<P: Program> {
     facts: HashMap<P::Fact, P::Input>,
     indexes: HashMap<P::Index, Members<P::Entry>>,
     units: HashMap<Arc<P::Unit>, Slot<P>>,
-    readers: HashMap<Node<P>, Readers<P::Unit>>,
+    readers: HashMap<Arc<Node<P>>, Readers<P::Unit>>,
     dirty: Vec<BTreeSet<Arc<P::Unit>>>,
     /// Units that may have lost their last reader or root.
     doubtful: BTreeSet<Arc<P::Unit>>,
@@ -81,9 +81,9 @@ pub struct Graph<P: Program> {
 
 struct Slot<P: Program> {
     value: P::Value,
-    notes: Arc<[P::Note]>,
-    reads: Box<[Node<P>]>,
-    entries: Entries<P>,
+    notes: Box<[P::Note]>,
+    /// Sorted; each node is shared with all its readers.
+    reads: Box<[Arc<Node<P>>]>,
     roots: u32,
 }
 
@@ -286,34 +286,39 @@ impl<P: Program> Graph<P> {
         self.store(unit, value, notes.into(), reads);
     }
 
-    fn store(&mut self, unit: &Arc<P::Unit>, value: P::Value, notes: Arc<[P::Note]>, reads: Vec<Node<P>>) {
-        let entries = P::unit_entries(unit, &value);
+    fn store(&mut self, unit: &Arc<P::Unit>, value: P::Value, notes: Box<[P::Note]>, reads: Vec<Node<P>>) {
+        let reads: Box<[_]> = reads.into_iter().map(|node| self.shared(node)).collect();
         let old = self.units.remove(unit);
         let change = Change {
             value: old.as_ref().is_none_or(|slot| slot.value != value),
             notes: old.as_ref().map_or(!notes.is_empty(), |slot| slot.notes != notes),
         };
-        let (old_reads, old_entries, roots) = match old {
-            Some(slot) => (slot.reads, slot.entries, slot.roots),
+        // Entries are made again where they are needed: kept, they were a tenth of all memory.
+        let entries = |value| if change.value { P::unit_entries(unit, value) } else { Vec::new() };
+        let after = entries(&value);
+        let (old_reads, before, roots) = match old {
+            Some(slot) => (slot.reads, entries(&slot.value), slot.roots),
             None => (Box::default(), Vec::new(), 0),
         };
-        let added: Vec<_> =
-            reads.iter().filter(|node| old_reads.binary_search(node).is_err()).cloned().collect();
-        let dropped: Vec<_> = old_reads.iter().filter(|node| reads.binary_search(node).is_err()).collect();
-        for node in added {
-            self.readers.entry(node).or_default().insert(unit);
+        for node in reads.iter().filter(|node| old_reads.binary_search(node).is_err()) {
+            self.readers.entry(Arc::clone(node)).or_default().insert(unit);
         }
-        for node in dropped {
+        for node in old_reads.iter().filter(|node| reads.binary_search(node).is_err()) {
             self.forget(node, unit);
         }
-        let exchange = change.value.then(|| (old_entries.clone(), entries.clone()));
-        let slot = Slot { value, notes, reads: reads.into(), entries, roots };
-        self.units.insert(Arc::clone(unit), slot);
-        if let Some((before, after)) = exchange {
+        self.units.insert(Arc::clone(unit), Slot { value, notes, reads, roots });
+        if change.value {
             self.exchange(before, &after);
             self.wake(&Node::Unit(Arc::clone(unit)));
         }
         self.note(unit, change);
+    }
+
+    fn shared(&self, node: Node<P>) -> Arc<Node<P>> {
+        match self.readers.get_key_value(&node) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(node),
+        }
     }
 
     fn note(&mut self, unit: &Arc<P::Unit>, change: Change) {
@@ -358,13 +363,8 @@ impl<P: Program> Graph<P> {
             Some(slot) => slot.roots -= 1,
             None if more => {
                 // Its first run comes with its level; until then it has no value.
-                let slot = Slot {
-                    value: P::broken(unit),
-                    notes: Arc::default(),
-                    reads: Box::default(),
-                    entries: Vec::new(),
-                    roots: 1,
-                };
+                let slot =
+                    Slot { value: P::broken(unit), notes: Box::default(), reads: Box::default(), roots: 1 };
                 self.units.insert(Arc::clone(&key), slot);
                 self.note(&key, Change { value: true, notes: false });
                 self.dirty[P::level(unit)].insert(Arc::clone(&key));
@@ -431,7 +431,7 @@ impl<P: Program> Graph<P> {
             self.forget(node, unit);
         }
         self.dirty[P::level(unit)].remove(unit);
-        self.exchange(slot.entries, &Vec::new());
+        self.exchange(P::unit_entries(unit, &slot.value), &Vec::new());
         self.note(unit, Change { value: true, notes: !slot.notes.is_empty() });
     }
 

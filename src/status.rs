@@ -169,7 +169,7 @@ fn ingress(
     let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
     let mut gateways: BTreeSet<&GatewayKey> = BTreeSet::new();
     let mut hosts: BTreeSet<&HostPattern> = BTreeSet::new();
-    for (host, say) in &attachment.hosts {
+    for (host, say) in attachment.hosts.iter() {
         for gateway in &say.gateways {
             let key = HostKey { gateway: gateway.clone(), host: host.clone() };
             let Some(outcome) = desired.compiled().host(&key) else { continue };

@@ -63,6 +63,9 @@ pub struct Store {
     _lock: fs::File,
 }
 
+/// First sights of objects that are written in one commit.
+const AGES_PER_COMMIT_MAX: usize = 512;
+
 /// What was on the disk.
 #[derive(Debug)]
 pub struct Opened {
@@ -164,8 +167,12 @@ impl Store {
             Some(seen) => row(Kind::Age, object.to_string(), seen),
             None => gone(Kind::Age, object.to_string()),
         };
-        let rows: Vec<Change> = ages.iter().map(age).collect();
-        if rows.is_empty() { Ok(()) } else { self.write(&rows) }
+        // Each row is in memory several times while it is written: not all of a first load at once.
+        for some in ages.chunks(AGES_PER_COMMIT_MAX) {
+            let rows: Vec<Change> = some.iter().map(age).collect();
+            self.write(&rows)?;
+        }
+        Ok(())
     }
 
     /// Remembers a zone's serial, before it is answered.

@@ -180,7 +180,7 @@ fn object_entries(key: &ObjectKey, fact: &Fact) -> Entries<Rules> {
 
 fn attachment_entries(by: &Contender, attachment: &translate::Attachment) -> Entries<Rules> {
     let mut entries = Vec::new();
-    for (host, say) in &attachment.hosts {
+    for (host, say) in attachment.hosts.iter() {
         for gateway in &say.gateways {
             let key = HostKey { gateway: gateway.clone(), host: host.clone() };
             entries.push((Index::Contenders(OwnerScope::of(&key)), Entry::Contender(by.clone())));

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 /// A sorted set that counts its contributors. One member is kept without a tree:
 /// a tree's node has room for eleven, and there are several indexes a host.
 pub(super) enum Members<E> {
-    One(E, u32),
+    /// Apart: a member may take 200 bytes, and the table of indexes has empty places.
+    One(Box<(E, u32)>),
     Many(BTreeMap<E, u32>),
 }
 
@@ -20,18 +21,18 @@ pub(super) struct Effect {
 
 impl<E: Ord + Clone> Members<E> {
     pub(super) fn new(entry: E) -> Self {
-        Self::One(entry, 1)
+        Self::One(Box::new((entry, 1)))
     }
 
     pub(super) fn add(&mut self, entry: &E) -> Effect {
         match self {
-            Self::One(known, count) if known == entry => {
-                *count += 1;
+            Self::One(one) if one.0 == *entry => {
+                one.1 += 1;
                 Effect { members: false, first: false }
             }
-            Self::One(known, count) => {
-                let first = entry < known;
-                *self = Self::Many([(known.clone(), *count), (entry.clone(), 1)].into());
+            Self::One(one) => {
+                let first = *entry < one.0;
+                *self = Self::Many([(**one).clone(), (entry.clone(), 1)].into());
                 Effect { members: true, first }
             }
             Self::Many(many) => {
@@ -47,10 +48,10 @@ impl<E: Ord + Clone> Members<E> {
     pub(super) fn remove(mut self, entry: &E) -> (Option<Self>, Effect) {
         let unchanged = Effect { members: false, first: false };
         match &mut self {
-            Self::One(known, _) if known != entry => (Some(self), unchanged),
-            Self::One(_, 1) => (None, Effect { members: true, first: true }),
-            Self::One(_, count) => {
-                *count -= 1;
+            Self::One(one) if one.0 != *entry => (Some(self), unchanged),
+            Self::One(one) if one.1 == 1 => (None, Effect { members: true, first: true }),
+            Self::One(one) => {
+                one.1 -= 1;
                 (Some(self), unchanged)
             }
             Self::Many(many) => {
@@ -62,7 +63,7 @@ impl<E: Ord + Clone> Members<E> {
                 let first = many.keys().next() == Some(entry);
                 many.remove(entry);
                 let left = if many.len() == 1 {
-                    many.pop_first().map(|(entry, count)| Self::One(entry, count))
+                    many.pop_first().map(|one| Self::One(Box::new(one)))
                 } else {
                     Some(self)
                 };
@@ -73,14 +74,14 @@ impl<E: Ord + Clone> Members<E> {
 
     pub(super) fn first(&self) -> Option<&E> {
         match self {
-            Self::One(entry, _) => Some(entry),
+            Self::One(one) => Some(&one.0),
             Self::Many(many) => many.keys().next(),
         }
     }
 
     pub(super) fn to_vec(&self) -> Vec<E> {
         match self {
-            Self::One(entry, _) => vec![entry.clone()],
+            Self::One(one) => vec![one.0.clone()],
             Self::Many(many) => many.keys().cloned().collect(),
         }
     }

@@ -139,6 +139,7 @@ impl Pipeline {
     }
 
     async fn collect(&mut self, batches: Vec<Batch>) {
+        tracing::debug!(batches = batches.len(), "Changes came");
         let mut ages = Vec::new();
         let mut whole = true;
         for batch in batches {
@@ -190,7 +191,9 @@ impl Pipeline {
         let Publication { resources, records, zones, reported } = publication;
         self.observed.published(&resources);
         if first || !resources.set.is_empty() || !resources.removed.is_empty() {
+            let (set, removed) = (resources.set.len(), resources.removed.len());
             self.fleet.publish(resources);
+            tracing::debug!(set, removed, "Resources were published");
             self.keep_last_good();
         }
         if !records.is_empty() || !zones.is_empty() {

@@ -44,7 +44,7 @@ pub struct Entry {
     /// Some engine has accepted this version.
     pub good: bool,
     /// The last version some engine accepted, until the newest has settled.
-    prior: Option<Prior>,
+    prior: Option<Box<Prior>>,
     /// Engines that proved the newest version bad. `Some` makes it a version
     /// that engines keep if they have it, and do not get if they have not.
     refused_by: Option<BTreeSet<Text>>,
@@ -190,7 +190,7 @@ impl Cache {
         if first {
             if entry.prior.is_none() && key.kind == ResourceKind::Route {
                 let resource = refusal::unavailable(&key.name);
-                entry.prior = Some(Prior { resource, pins: Vec::new() });
+                entry.prior = Some(Box::new(Prior { resource, pins: Vec::new() }));
             }
             self.note(Change { key: key.clone(), what: What::Quarantined });
         }
@@ -222,7 +222,7 @@ impl Cache {
     pub fn last_good(&self) -> impl Iterator<Item = LastGood> {
         let known = self.unsettled.iter().filter_map(|key| self.entry(key.kind, &key.name));
         known.filter(|entry| entry.quarantined()).filter_map(|entry| {
-            let Prior { resource, pins } = entry.prior.as_ref()?;
+            let Prior { resource, pins } = entry.prior.as_deref()?;
             let supports = pins.iter().filter(|key| key.kind != ResourceKind::Secret);
             let supports = supports.filter_map(|key| self.entry(key.kind, &key.name));
             (resource.key.kind != ResourceKind::Secret).then(|| LastGood {
@@ -298,7 +298,7 @@ impl Cache {
             *self.pinned.entry(pin.clone()).or_default() += 1;
         }
         if let Some(entry) = self.tables[key.kind as usize].get_mut(&key.name) {
-            entry.prior = Some(Prior { resource, pins });
+            entry.prior = Some(Box::new(Prior { resource, pins }));
             self.unsettled.insert(key.clone());
         }
     }

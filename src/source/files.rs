@@ -48,7 +48,8 @@ pub struct Options {
     /// When objects without a creationTimestamp were first seen: what earlier
     /// batches gave as [`Batch::seen`].
     pub known: BTreeMap<ObjectKey, Age>,
-    /// Events this close together are one batch.
+    /// In a burst of events, those this close together are one batch; an event
+    /// that comes alone is looked at at once.
     pub settle: Duration,
     /// Everything is looked at this often, whatever events say.
     pub rescan: Duration,

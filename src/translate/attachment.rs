@@ -4,7 +4,7 @@
 use super::{Setting, World};
 use crate::{
     api::{ImplementationSpecific, VipSharing},
-    base::{HostPattern, Hostname, ObjectKey, ObjectKind, Text, Version},
+    base::{HostPattern, Hostname, ObjectKey, ObjectKind, SortedMap, Text, Version},
     inputs::fact::{self, Backend, PathKind},
     ir::{GatewayKey, GatewayScope, PathMatch, UpstreamKey},
     report::{Reason, Report},
@@ -22,7 +22,7 @@ pub struct Attachment {
     /// The InfraSetting in force, for messages and for the gateway.
     pub setting_name: Option<Text>,
     pub setting: Arc<Setting>,
-    pub hosts: BTreeMap<HostPattern, AttachedHost>,
+    pub hosts: SortedMap<HostPattern, AttachedHost>,
 }
 
 /// What one Ingress says of one host.
@@ -123,7 +123,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn hosts(&mut self, ingress: &fact::Ingress) -> BTreeMap<HostPattern, AttachedHost> {
+    fn hosts(&mut self, ingress: &fact::Ingress) -> SortedMap<HostPattern, AttachedHost> {
         let mut hosts: BTreeMap<HostPattern, AttachedHost> = BTreeMap::new();
         for (n, rule) in ingress.rules.iter().enumerate() {
             let field = format!("spec.rules[{n}].host");
@@ -138,7 +138,7 @@ impl Reader<'_> {
             hosts.entry(HostPattern::Default).or_default().default_backend = Some(backend);
         }
         self.tls(ingress, &mut hosts);
-        hosts
+        hosts.into_iter().collect()
     }
 
     fn host(&mut self, text: &str, field: &str) -> Option<HostPattern> {
@@ -315,8 +315,8 @@ fn place(at: &ObjectKey, attachment: &mut Attachment) {
     let Attachment { class, setting_name, setting, hosts, .. } = attachment;
     let gateway = |scope| GatewayKey { class: Arc::clone(class), setting: setting_name.clone(), scope };
     let shared = |shard| gateway(GatewayScope::Shared { shard });
-    for (pattern, host) in hosts {
-        host.gateways = match (setting.sharing, &pattern) {
+    for (pattern, host) in hosts.iter_mut() {
+        host.gateways = match (setting.sharing, pattern) {
             (VipSharing::Ingress, _) => vec![gateway(GatewayScope::Ingress {
                 namespace: Arc::clone(&at.namespace),
                 name: Arc::clone(&at.name),

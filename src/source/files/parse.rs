@@ -15,7 +15,7 @@ use std::{collections::HashMap, ops::Range};
 #[derive(Default)]
 pub(super) struct Parsed {
     bytes: Vec<u8>,
-    documents: Vec<Document>,
+    documents: Box<[Document]>,
     /// The text as a whole is none we read.
     error: Option<YamlError>,
 }
@@ -39,7 +39,7 @@ impl Parsed {
         limits: &yaml::Limits,
         first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
     ) -> Self {
-        let mut parsed = Self { bytes: Vec::new(), documents: Vec::new(), error: None };
+        let mut parsed = Self { bytes: Vec::new(), documents: Box::default(), error: None };
         let text = match yaml::text(&bytes, limits) {
             Ok(text) => text,
             Err(error) => return Self { error: Some(error), bytes, ..parsed },
@@ -53,6 +53,7 @@ impl Parsed {
             .into_iter()
             .flat_map(|before| before.documents.iter().map(|doc| (&before.bytes[doc.range.clone()], doc)))
             .collect();
+        let mut documents = Vec::new();
         for chunk in chunks {
             let start = skipped + chunk.start;
             let range = start..start + chunk.text.len();
@@ -60,8 +61,9 @@ impl Parsed {
                 Some(document) => document.content.clone(),
                 None => read_document(chunk, limits, first_seen),
             };
-            parsed.documents.push(Document { range, line: chunk.line, content });
+            documents.push(Document { range, line: chunk.line, content });
         }
+        parsed.documents = documents.into();
         parsed.bytes = bytes;
         parsed
     }

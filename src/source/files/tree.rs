@@ -6,7 +6,7 @@
 
 use super::{Located, Place, What, parse::Parsed};
 use crate::{
-    base::ObjectKey,
+    base::{ObjectKey, SortedMap},
     inputs::{Change, Fact, fact::Age, read::Reading},
     report::{Finding, Reason, Severity},
     yaml::{self, YamlError},
@@ -74,7 +74,7 @@ pub struct Tree {
 struct File {
     /// The text in force.
     parsed: Parsed,
-    objects: BTreeMap<ObjectKey, Entry>,
+    objects: SortedMap<ObjectKey, Entry>,
     /// What is wrong with the file beside its objects.
     problems: Vec<Located>,
     /// Something of the file could not be read.
@@ -225,7 +225,7 @@ impl Tree {
             };
             if now - since < HOLD {
                 file.hold = Some(Hold::Shrunk { since, bytes: parsed.bytes().to_vec() });
-                for (key, entry) in &mut file.objects {
+                for (key, entry) in file.objects.iter_mut() {
                     entry.leaving = next.missing.contains(key);
                     touched.keys.insert(key.clone());
                 }
@@ -233,6 +233,7 @@ impl Tree {
             }
         }
         let Contents { objects, problems, broken, missing: _ } = next;
+        let objects = objects.into_iter().collect();
         touched.changed(&file.objects, &objects);
         for key in file.objects.keys().filter(|key| !objects.contains_key(*key)) {
             drop_holder(&mut self.holders, key, path);
@@ -253,7 +254,7 @@ impl Tree {
                 Some(Hold::Shrunk { .. }) | None => now,
             };
             file.hold = Some(Hold::Gone { since });
-            for (key, entry) in &mut file.objects {
+            for (key, entry) in file.objects.iter_mut() {
                 entry.leaving = true;
                 touched.keys.insert(key.clone());
             }
@@ -350,7 +351,7 @@ impl Tree {
             let message = format!("cannot be read: {}{kept}", crate::report::printable(why));
             findings.push(text(path, 0, Severity::Error, message));
         }
-        for (key, entry) in &file.objects {
+        for (key, entry) in file.objects.iter() {
             let place = Place { file: path.clone(), line: entry.line };
             let at = |finding| Located { place: Some(place.clone()), what: What::Object(finding) };
             findings.extend(entry.findings.iter().cloned().map(at));
@@ -367,7 +368,7 @@ impl Tree {
 impl File {
     /// Its text is as before: nothing of it is leaving.
     fn stay(&mut self, touched: &mut Touched) {
-        for (key, entry) in &mut self.objects {
+        for (key, entry) in self.objects.iter_mut() {
             if std::mem::take(&mut entry.leaving) {
                 touched.keys.insert(key.clone());
             }
@@ -383,7 +384,7 @@ struct Touched {
 }
 
 impl Touched {
-    fn changed(&mut self, old: &BTreeMap<ObjectKey, Entry>, new: &BTreeMap<ObjectKey, Entry>) {
+    fn changed(&mut self, old: &SortedMap<ObjectKey, Entry>, new: &SortedMap<ObjectKey, Entry>) {
         let gone = old.keys().filter(|key| !new.contains_key(*key));
         let other = new.iter().filter(|(key, entry)| old.get(*key) != Some(*entry)).map(|(key, _)| key);
         self.keys.extend(gone.chain(other).cloned());
@@ -400,7 +401,7 @@ struct Contents {
 }
 
 impl Contents {
-    fn of(path: &Arc<Path>, parsed: &Parsed, before: &BTreeMap<ObjectKey, Entry>) -> Self {
+    fn of(path: &Arc<Path>, parsed: &Parsed, before: &SortedMap<ObjectKey, Entry>) -> Self {
         let mut this =
             Self { objects: BTreeMap::new(), problems: Vec::new(), broken: false, missing: BTreeSet::new() };
         let mut errors = Vec::new();

@@ -24,6 +24,9 @@ use tokio::{sync::mpsc, time::Instant};
 const EVENTS_MAX: usize = 4_096;
 /// Batches that may wait for the pipeline.
 const BATCHES_MAX: usize = 16;
+/// An event this long after the last pass comes alone: nothing is gained by
+/// waiting for others.
+const ALONE: Duration = Duration::from_millis(5);
 /// Scans in a row while folders keep coming.
 const SCANS_MAX: usize = 8;
 /// How often everything is looked at while a folder cannot be watched or listed.
@@ -109,6 +112,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         let mut wanted = Wanted { all: true, ..Wanted::default() };
         let mut next_scan = start + self.rescan;
         let mut recheck = None;
+        let mut passed = start;
         loop {
             wanted.tick(start.elapsed());
             if recheck.is_some_and(|at| at <= Instant::now()) {
@@ -141,6 +145,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                     let pause = if folders.blind() { UNWATCHED_RESCAN } else { self.rescan };
                     next_scan = Instant::now() + pause.min(self.rescan);
                 }
+                passed = Instant::now();
                 let held = folders.tree.held().next().is_some();
                 recheck = held.then(|| Instant::now() + GONE_GRACE);
             }
@@ -150,7 +155,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                 () = self.sender.closed() => return,
                 () = tokio::time::sleep_until(until) => {}
                 event = self.events.recv() => match event {
-                    Some(event) => self.gather(&mut wanted, &event, start).await,
+                    Some(event) => self.gather(&mut wanted, &event, start, passed).await,
                     // The watcher lives as long as `folders`.
                     None => return,
                 },
@@ -159,9 +164,11 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
     }
 
     /// Takes in an event and those right behind it.
-    async fn gather(&mut self, wanted: &mut Wanted, event: &Event, start: Instant) {
+    async fn gather(&mut self, wanted: &mut Wanted, event: &Event, start: Instant, passed: Instant) {
         wanted.event(event, &self.roots, start.elapsed());
-        tokio::time::sleep(self.settle).await;
+        if passed.elapsed() < ALONE {
+            tokio::time::sleep(self.settle).await;
+        }
         for _ in 0..EVENTS_MAX {
             match self.events.try_recv() {
                 Ok(event) => wanted.event(&event, &self.roots, start.elapsed()),
