@@ -64,7 +64,7 @@ pub struct Store {
 }
 
 /// First sights of objects that are written in one commit.
-const AGES_PER_COMMIT_MAX: usize = 512;
+const ROWS_PER_COMMIT_MAX: usize = 512;
 
 /// What was on the disk.
 #[derive(Debug)]
@@ -160,24 +160,26 @@ impl Store {
         Ok(plan)
     }
 
-    /// Remembers when objects were first seen, or (none) forgets: should one come
-    /// again, it is new. The source that sees them numbers the batches.
-    pub fn remember_ages(&mut self, ages: &[(ObjectKey, Option<FirstSeen>)]) -> Result<(), StoreError> {
+    /// Remembers serials of zones, and when objects were first seen, or (none) forgets
+    /// it: should one come again, it is new. What a change brings is one commit.
+    pub fn remember(
+        &mut self,
+        ages: &[(ObjectKey, Option<FirstSeen>)],
+        serials: &[(String, Serial)],
+    ) -> Result<(), StoreError> {
         let age = |(object, seen): &(ObjectKey, Option<FirstSeen>)| match seen {
             Some(seen) => row(Kind::Age, object.to_string(), seen),
             None => gone(Kind::Age, object.to_string()),
         };
+        let mut rows: Vec<Change> =
+            serials.iter().map(|(zone, serial)| row(Kind::Serial, zone.clone(), serial)).collect();
         // Each row is in memory several times while it is written: not all of a first load at once.
-        for some in ages.chunks(AGES_PER_COMMIT_MAX) {
-            let rows: Vec<Change> = some.iter().map(age).collect();
+        for some in ages.chunks(ROWS_PER_COMMIT_MAX) {
+            rows.extend(some.iter().map(age));
             self.write(&rows)?;
+            rows.clear();
         }
-        Ok(())
-    }
-
-    /// Remembers a zone's serial, before it is answered.
-    pub fn set_serial(&mut self, zone: &str, serial: &Serial) -> Result<(), StoreError> {
-        self.write(&[row(Kind::Serial, zone.to_owned(), serial)])
+        if rows.is_empty() { Ok(()) } else { self.write(&rows) }
     }
 
     /// The newest events first, at most `limit`, of one claim or address if named.

@@ -5,7 +5,8 @@ use std::{collections::HashSet, hash::Hash, sync::Arc};
 /// A set that is small when it has few members, and quick when it has many.
 pub(super) enum Readers<U> {
     Few(Vec<Arc<U>>),
-    Many(HashSet<Arc<U>>),
+    /// Apart: the table of readers has empty places.
+    Many(Box<HashSet<Arc<U>>>),
 }
 
 /// A vector is searched from end to end, so it stays short.
@@ -21,11 +22,17 @@ impl<U: Eq + Hash> Readers<U> {
     pub(super) fn insert(&mut self, unit: &Arc<U>) {
         match self {
             Self::Few(few) if few.iter().any(|known| Arc::ptr_eq(known, unit) || known == unit) => {}
-            Self::Few(few) if few.len() < FEW_MAX => few.push(Arc::clone(unit)),
+            Self::Few(few) if few.len() < FEW_MAX => {
+                // Most nodes have one reader, and a vector would begin with room for four.
+                if few.is_empty() {
+                    few.reserve_exact(1);
+                }
+                few.push(Arc::clone(unit));
+            }
             Self::Few(few) => {
                 let mut many: HashSet<_> = few.drain(..).collect();
                 many.insert(Arc::clone(unit));
-                *self = Self::Many(many);
+                *self = Self::Many(Box::new(many));
             }
             Self::Many(many) => {
                 many.insert(Arc::clone(unit));

@@ -36,6 +36,7 @@ pub struct Pipeline {
     observed: Observed,
     kept: Kept,
     serials: Serials,
+    unwritten_serials: Vec<(String, Serial)>,
     /// Releases an operator asked for, and who waits to hear of them.
     releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
@@ -69,6 +70,7 @@ impl Pipeline {
             fleet,
             kept,
             serials,
+            unwritten_serials: Vec::new(),
             releases: Vec::new(),
             told: BTreeMap::new(),
             synced: false,
@@ -105,6 +107,7 @@ impl Pipeline {
                 () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
                     self.wake_at = None;
                     self.settle().await;
+                    self.remember(Vec::new());
                 }
             }
         }
@@ -135,6 +138,7 @@ impl Pipeline {
         written.map_err(|error| error.to_string())?;
         self.desired.released(&plan);
         self.settle().await;
+        self.remember(Vec::new());
         Ok(plan.release.iter().map(|release| release.address).collect())
     }
 
@@ -156,7 +160,7 @@ impl Pipeline {
             self.adopted = true;
         }
         self.settle().await;
-        self.remember_ages(ages);
+        self.remember(ages);
     }
 
     /// Plans, writes and publishes until nothing is left to do.
@@ -232,19 +236,24 @@ impl Pipeline {
             let zone = known.apex.to_string();
             if self.serials.get(&zone) != Some(&serial) {
                 self.serials.insert(zone.clone(), serial);
+<<<<<<< HEAD
                 self.ledger.tell(move |store| {
                     if let Err(error) = store.set_serial(&zone, &serial) {
                         tracing::error!(zone, %error, "The serial of a zone could not be written");
                     }
                 });
+=======
+                self.unwritten_serials.push((zone, serial));
+>>>>>>> bench
             }
         }
     }
 
     /// Ages are written behind the change they came with: a crash in between
     /// costs an order among objects that came in the same instant, not a VIP.
-    fn remember_ages(&self, ages: Vec<(ObjectKey, Option<crate::inputs::fact::Age>)>) {
-        if ages.is_empty() {
+    fn remember(&mut self, ages: Vec<(ObjectKey, Option<crate::inputs::fact::Age>)>) {
+        let serials = std::mem::take(&mut self.unwritten_serials);
+        if ages.is_empty() && serials.is_empty() {
             return;
         }
         let ages: Vec<_> = ages
@@ -252,8 +261,8 @@ impl Pipeline {
             .map(|(key, age)| (key, age.map(|age| FirstSeen { seconds: age.seconds, batch: age.batch })))
             .collect();
         self.ledger.tell(move |store| {
-            if let Err(error) = store.remember_ages(&ages) {
-                tracing::error!(%error, "First sights of objects could not be written");
+            if let Err(error) = store.remember(&ages, &serials) {
+                tracing::error!(%error, "First sights of objects and serials could not be written");
             }
         });
     }

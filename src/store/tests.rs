@@ -90,9 +90,9 @@ fn some_user(dir: &Path) -> User {
     let shop = ObjectKey::new(ObjectKind::Ingress, "shop", "cart");
     let class = ObjectKey::cluster(ObjectKind::IngressClass, "public");
     let seen = |seconds, batch| Some(FirstSeen { seconds, batch });
-    user.opened.store.remember_ages(&[(shop, seen(7, 1)), (class, seen(8, 2))]).expect("written");
+    user.opened.store.remember(&[(shop, seen(7, 1)), (class, seen(8, 2))], &[]).expect("written");
     let serial = Serial { content: Version(7), serial: 3 };
-    user.opened.store.set_serial("example.com", &serial).expect("written");
+    user.opened.store.remember(&[], &[("example.com".to_owned(), serial)]).expect("written");
     user
 }
 
@@ -106,7 +106,7 @@ fn what_was_written_is_there_again() {
     assert_eq!(user.opened.serials["example.com"], Serial { content: Version(7), serial: 3 });
     let shop: ObjectKey = "Ingress/shop/cart".parse().expect("a key");
     assert_eq!(user.opened.ages[&shop], FirstSeen { seconds: 7, batch: 1 });
-    user.opened.store.remember_ages(&[(shop.clone(), None)]).expect("written");
+    user.opened.store.remember(&[(shop.clone(), None)], &[]).expect("written");
     drop(user);
     assert!(!User::open(dir.path()).opened.ages.contains_key(&shop));
 }

@@ -28,8 +28,8 @@ pub(super) const TLS: &str = "x-tls";
 /// Values of [`TLS`].
 pub(super) const TLS_ON: &str = "on";
 pub(super) const TLS_OFF: &str = "off";
-/// What is between us and Envoy, or between Envoys, and no backend's affair.
-const INTERNAL_HEADERS: [&str; 5] = [SCOPE, VIP, SNI, TLS, "x-envoy-internal"];
+/// What is between us and Envoy, and no backend's affair.
+const INTERNAL_HEADERS: [&str; 4] = [SCOPE, VIP, SNI, TLS];
 
 /// The walker takes a route of this name for "ask the default host".
 const TO_DEFAULT: &str = "->default";
