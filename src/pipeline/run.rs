@@ -236,15 +236,7 @@ impl Pipeline {
             let zone = known.apex.to_string();
             if self.serials.get(&zone) != Some(&serial) {
                 self.serials.insert(zone.clone(), serial);
-<<<<<<< HEAD
-                self.ledger.tell(move |store| {
-                    if let Err(error) = store.set_serial(&zone, &serial) {
-                        tracing::error!(zone, %error, "The serial of a zone could not be written");
-                    }
-                });
-=======
                 self.unwritten_serials.push((zone, serial));
->>>>>>> bench
             }
         }
     }
