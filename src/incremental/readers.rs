@@ -6,6 +6,7 @@ use std::{collections::HashSet, hash::Hash, sync::Arc};
 pub(super) enum Readers<U> {
     Few(Vec<Arc<U>>),
     /// Apart: the table of readers has empty places.
+    #[expect(clippy::box_collection, reason = "few nodes have many readers, and all pay for the size of this")]
     Many(Box<HashSet<Arc<U>>>),
 }
 
