@@ -110,8 +110,8 @@ impl Routes {
         self.0.insert(path.path.clone(), (route, at.clone()));
     }
 
-    /// The longest path first; on equal length Exact before regular expression
-    /// before Prefix, then by text.
+    /// Exact paths first (none is longer than a Prefix that has it, too), then the
+    /// longest; on equal length regular expression before Prefix, then by text.
     fn in_order_of_precedence(self) -> Vec<Route> {
         let mut routes: Vec<_> = self.0.into_values().map(|(route, _)| route).collect();
         routes.sort_by(|a, b| rank(&a.path).cmp(&rank(&b.path)));
@@ -119,13 +119,13 @@ impl Routes {
     }
 }
 
-fn rank(path: &PathMatch) -> (std::cmp::Reverse<usize>, u8, &str) {
+fn rank(path: &PathMatch) -> (bool, std::cmp::Reverse<usize>, u8, &str) {
     let (kind, text) = match path {
         PathMatch::Exact(text) => (0, text),
         PathMatch::Regex(text) => (1, text),
         PathMatch::Prefix(text) => (2, text),
     };
-    (std::cmp::Reverse(text.len()), kind, text)
+    (kind != 0, std::cmp::Reverse(text.len()), kind, text)
 }
 
 fn describe(path: &PathMatch) -> String {
