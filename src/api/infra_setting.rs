@@ -207,7 +207,8 @@ pub enum ImplementationSpecific {
     Prefix,
     /// As pathType Exact.
     Exact,
-    /// A regular expression (RE2) that must match the whole path.
+    /// A regular expression (RE2) that must match the whole path; tried after
+    /// Exact paths, and among Prefixes by length.
     Regex,
 }
 
