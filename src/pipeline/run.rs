@@ -17,7 +17,6 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 /// A question to the loop's state, answered between two batches.
-
 pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
 
 /// What the loop listens to.
