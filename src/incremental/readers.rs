@@ -3,10 +3,12 @@
 use std::{collections::HashSet, hash::Hash, sync::Arc};
 
 /// A set that is small when it has few members, and quick when it has many.
+#[expect(
+    clippy::box_collection,
+    reason = "the table of readers has empty places, and a set is twice a vector"
+)]
 pub(super) enum Readers<U> {
     Few(Vec<Arc<U>>),
-    /// Apart: the table of readers has empty places.
-    #[expect(clippy::box_collection, reason = "few nodes have many readers, and all pay for the size of this")]
     Many(Box<HashSet<Arc<U>>>),
 }
 

@@ -25,7 +25,7 @@ const QUIET_CORES: f64 = 0.02;
 /// ...for this long.
 const QUIET: Duration = Duration::from_millis(300);
 /// Longest wait for quiet, ours and of others.
-const QUIET_MAX: Duration = Duration::from_secs(30);
+const QUIET_MAX: Duration = Duration::from_secs(2);
 
 /// Processes, folders and addresses; all gone when dropped.
 pub struct Site {
