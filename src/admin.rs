@@ -10,13 +10,14 @@
 //! |---|---|
 //! | `GET /healthz` | 200 while the process lives |
 //! | `GET /readyz` | 200 when all was read and every engine is in sync; else 503 and the reason |
-//! | `GET /metrics` | Prometheus text |
+//! | `GET /metrics` | OpenMetrics text, as Prometheus scrapes it |
 //! | `GET /api/v1/status` | [`Status`](crate::status::Status) |
 //! | `GET /api/v1/status/KIND[/NAMESPACE]/NAME` | [`ObjectStatus`](crate::status::ObjectStatus), or 404 |
 //! | `GET /api/v1/vips` | list of [`VipStatus`](crate::status::VipStatus) |
 //! | `GET /api/v1/vips/history` | list of [`HistoryEntry`](crate::store::HistoryEntry), newest first |
 //! | `POST /api/v1/vips/release?claim=NAME` | the addresses released |
 
+mod metrics;
 mod site;
 
 pub use site::{Processes, Site, Supervised};
@@ -27,7 +28,6 @@ use std::{collections::HashMap, convert::Infallible};
 use warp::{
     Filter, Reply,
     http::{Response, StatusCode},
-    reply,
 };
 
 /// Events of the VIP ledger shown at most.
@@ -42,7 +42,7 @@ pub fn routes(site: Site) -> impl Filter<Extract = (impl Reply,), Error = warp::
     let with = warp::any().map(move || site.clone());
     let health = warp::path!("healthz").map(|| text(StatusCode::OK, "ok\n"));
     let ready = warp::path!("readyz").and(with.clone()).and_then(ready);
-    let metrics = warp::path!("metrics").and(with.clone()).and_then(metrics);
+    let numbers = warp::path!("metrics").and(with.clone()).and_then(numbers);
     let api = warp::path!("api" / "v1" / ..);
     let all = warp::path!("status").and(with.clone()).and_then(all);
     let one = warp::path("status").and(warp::path::tail()).and(with.clone()).and_then(one);
@@ -54,7 +54,7 @@ pub fn routes(site: Site) -> impl Filter<Extract = (impl Reply,), Error = warp::
         .and(warp::query::<HashMap<String, String>>())
         .and(with)
         .and_then(release);
-    let read = health.or(ready).unify().or(metrics).unify();
+    let read = health.or(ready).unify().or(numbers).unify();
     let read = read.or(api.and(all.or(one).unify().or(history).unify().or(vips).unify())).unify();
     warp::get().and(read).or(api.and(release)).unify()
 }
@@ -66,8 +66,11 @@ async fn ready(site: Site) -> Answer {
     })
 }
 
-async fn metrics(site: Site) -> Answer {
-    Ok(text(StatusCode::OK, site.metrics().await))
+async fn numbers(site: Site) -> Answer {
+    let mut response = text(StatusCode::OK, site.metrics().await);
+    let kind = warp::http::HeaderValue::from_static(metrics::CONTENT_TYPE);
+    response.headers_mut().insert(warp::http::header::CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 async fn all(site: Site) -> Answer {
@@ -108,7 +111,6 @@ async fn release(query: HashMap<String, String>, site: Site) -> Answer {
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<warp::hyper::body::Bytes> {
-    let _ = reply::reply();
     let mut response = Response::new(body.into().into());
     *response.status_mut() = status;
     response

@@ -1,15 +1,17 @@
 //! What the admin API knows of this site: the pipeline's state, the engines'
 //! processes, the DNS server's counters.
 
+use super::metrics::Scrape;
 use crate::{
     base::{ObjectKey, Text},
     dns,
     pipeline::{LedgerThread, Pipeline, Query, Released},
+    report::Severity,
     server::Handle,
     status::{self, EngineStatus, ObjectStatus, Status, VipStatus},
     store::{HistoryEntry, StoreError},
 };
-use std::{fmt::Write, sync::Arc};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// An engine whose process we run.
@@ -119,49 +121,25 @@ impl Site {
     }
 
     pub(super) async fn metrics(&self) -> String {
-        let mut text = String::new();
+        let mut scrape = Scrape::new();
         let counts = self.ask(|pipeline| {
-            let core = pipeline.desired();
-            let held = core.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
-            let errors = core
-                .compiled()
-                .all_findings()
-                .filter(|f| f.severity == crate::report::Severity::Error)
-                .count();
-            (core.compiled().runs(), held, core.desk().waiting().count(), errors)
+            let desired = pipeline.desired();
+            let held = desired.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
+            let errors = desired.compiled().all_findings().filter(|f| f.severity == Severity::Error).count();
+            (desired.compiled().runs(), held, desired.desk().waiting().count(), errors)
         });
         if let Some((runs, held, waiting, errors)) = counts.await {
-            metric(&mut text, "tidegate_compile_units_total", "counter", "Units run since the start.", runs);
-            metric(&mut text, "tidegate_vips_held", "gauge", "Addresses held by claims.", held);
-            metric(&mut text, "tidegate_claims_waiting", "gauge", "Claims that lack an address.", waiting);
-            metric(&mut text, "tidegate_object_errors", "gauge", "Findings of severity Error.", errors);
+            scrape.counter("compile_units", "Units run since the start", runs);
+            scrape.gauge("vips_held", "Addresses held by claims", held);
+            scrape.gauge("claims_waiting", "Claims that lack an address", waiting);
+            scrape.gauge("object_errors", "Findings of severity Error", errors);
         }
         let engines = self.fleet.engines();
         let synced = engines.iter().filter(|engine| engine.synced).count();
-        metric(&mut text, "tidegate_engines_connected", "gauge", "xDS streams.", engines.len());
-        metric(
-            &mut text,
-            "tidegate_engines_synced",
-            "gauge",
-            "xDS streams with nothing outstanding.",
-            synced,
-        );
-        metric(
-            &mut text,
-            "tidegate_xds_impostors_total",
-            "counter",
-            "Peers refused for their identity.",
-            self.fleet.impostors(),
-        );
-        for sample in self.dns.samples() {
-            let label =
-                sample.label.map(|(name, value)| format!("{{{name}=\"{value}\"}}")).unwrap_or_default();
-            let _ = writeln!(text, "tidegate_{}{label} {}", sample.name, sample.value);
-        }
-        text
+        scrape.gauge("engines_connected", "xDS streams", engines.len());
+        scrape.gauge("engines_synced", "xDS streams with nothing outstanding", synced);
+        scrape.counter("xds_impostors", "Peers refused for their identity", self.fleet.impostors());
+        scrape.dns(self.dns.samples());
+        scrape.text()
     }
-}
-
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
 }

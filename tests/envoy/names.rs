@@ -43,3 +43,19 @@ fn published_hosts() {
         if reply.code == ResponseCode::NXDomain { Ok(()) } else { Err(format!("{reply:?}")) }
     });
 }
+
+/// Queries are counted, and the numbers are text that Prometheus reads.
+#[test]
+fn numbers_can_be_scraped() {
+    let live = crate::support::live::Live::shared();
+    let _ = live.dns("nobody.example.org", hickory_proto::rr::RecordType::A);
+    let answer = live.admin_get("/metrics");
+    let text = String::from_utf8(answer.body.clone()).expect("text");
+    assert_eq!(answer.status, 200);
+    for part in ["# TYPE tidegate_vips_held gauge\n", "tidegate_engines_synced 1\n", "# EOF\n"] {
+        assert!(text.contains(part), "{part} not in {text}");
+    }
+    let asked =
+        text.lines().find_map(|line| line.strip_prefix("tidegate_dns_queries_total{transport=\"udp\"} "));
+    assert!(asked.is_some_and(|n| n != "0"), "{text}");
+}
