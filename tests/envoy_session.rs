@@ -164,7 +164,7 @@ fn listener(port: u16, tls: bool) -> Resource {
     resource(ResourceKind::Listener, &name, &[], &listener)
 }
 
-/// Certificates by SNI, as route-tls-sharding asks for.
+/// Certificates by SNI: exact, wildcard, unknown, later, rotated.
 fn on_demand() -> envoy_types::pb::envoy::config::core::v3::TransportSocket {
     let mapper = Sni { default_value: "default/test".to_owned() };
     let mapper = any("envoy.extensions.transport_sockets.tls.cert_mappers.sni.v3.SNI", &mapper);

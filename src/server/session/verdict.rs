@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// Nothing of a refused response counts as held: Envoy applies some of it,
-    /// in an order of its own, or none (measured: xds.md, trap 26).
+    /// in an order of its own, or none (measured on Envoy 1.40).
     pub(super) fn refuse(
         &mut self,
         cache: &Cache,
