@@ -1,4 +1,4 @@
-//! All facts, by key.
+//! All facts, by key: what tests of sources follow changes with.
 
 use super::{Change, Fact};
 use crate::base::{ObjectKey, ObjectKind, Text};
@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 /// The facts of all sources together. Ordered, so that whoever walks it walks it
 /// in the same order on every replica.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Inputs(BTreeMap<ObjectKey, Fact>);
+pub(crate) struct Inputs(BTreeMap<ObjectKey, Fact>);
 
 impl Inputs {
-    #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Takes a change in; tells whether anything is different now.
-    pub fn apply(&mut self, change: Change) -> bool {
+    pub(crate) fn apply(&mut self, change: Change) -> bool {
         let Change { key, fact } = change;
         match fact {
             None => self.0.remove(&key).is_some(),
@@ -28,28 +27,25 @@ impl Inputs {
         }
     }
 
-    #[must_use]
-    pub fn get(&self, key: &ObjectKey) -> Option<&Fact> {
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Fact> {
         self.0.get(key)
     }
 
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// All, in the order of their keys.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Fact)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Fact)> {
         self.0.iter()
     }
 
     /// Those of one kind, by namespace and name.
-    pub fn of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = (&ObjectKey, &Fact)> {
+    pub(crate) fn of_kind(&self, kind: ObjectKind) -> impl Iterator<Item = (&ObjectKey, &Fact)> {
         let empty = || Text::from("");
         let first = ObjectKey { kind, namespace: empty(), name: empty() };
         self.0.range(first..).take_while(move |(key, _)| key.kind == kind)
