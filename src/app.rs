@@ -115,6 +115,7 @@ fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) 
 }
 
 /// Runs a site until SIGINT or SIGTERM; then its engines are drained and stopped.
+/// When a part of the site breaks they are left running, for the next start to adopt.
 ///
 /// # Errors
 /// What could not be opened or started, or a part that ended by itself.
@@ -191,10 +192,18 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         () = told_to_stop() => Ok(()),
         Some(ended) = tasks.join_next() => Err(AppError::Ended(ended.unwrap_or("a task that broke"))),
     };
-    tracing::info!("Stopping: engines are drained");
-    // The site serves on meanwhile: an engine that drains may still ask for a certificate.
-    if let Some(supervisor) = supervisor {
-        supervisor.shutdown(DRAIN).await;
+    match (supervisor, &outcome) {
+        (Some(supervisor), Ok(())) => {
+            // The site serves on meanwhile: an engine that drains may still ask for a certificate.
+            tracing::info!("Stopping: engines are drained");
+            supervisor.shutdown(DRAIN).await;
+        }
+        (Some(supervisor), Err(error)) => {
+            // A defect of ours is no reason to stop serving: the next start adopts them.
+            tracing::error!(%error, "Stopping: engines are left running");
+            supervisor.detach().await;
+        }
+        (None, _) => {}
     }
     let _ = std::fs::remove_file(up);
     tasks.shutdown().await;

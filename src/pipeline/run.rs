@@ -2,10 +2,10 @@
 
 use super::{Kept, LedgerThread, observed::Observed};
 use crate::{
-    base::{ObjectKey, Text},
+    base::{Hostname, ObjectKey, Text},
     clock,
     desired::{Desired, Publication, ZoneChange},
-    dns::SharedZones,
+    dns::{self, SharedZones, ZoneSerial},
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::Batch,
@@ -227,7 +227,7 @@ impl Pipeline {
                 }
             }
             if first {
-                self.serials.restore(zones);
+                restore_serials(&self.serials, zones);
             }
             zones.serials()
         });
@@ -303,18 +303,11 @@ pub type Released = Result<Vec<std::net::IpAddr>, String>;
 
 type Records = Vec<(crate::base::HostPattern, Option<std::sync::Arc<crate::ir::RecordSet>>)>;
 
-/// Serials as the store and the zones both know them.
-trait Restore {
-    fn restore(&self, zones: &mut crate::dns::Zones);
-}
-
-impl Restore for Serials {
-    fn restore(&self, zones: &mut crate::dns::Zones) {
-        for (zone, serial) in self {
-            if let Ok(apex) = crate::base::Hostname::parse(zone) {
-                let stored = crate::dns::ZoneSerial { apex, content: serial.content, serial: serial.serial };
-                zones.restore_serial(&stored);
-            }
+/// Gives zones the serials that the store remembers of them.
+fn restore_serials(serials: &Serials, zones: &mut dns::Zones) {
+    for (zone, serial) in serials {
+        if let Ok(apex) = Hostname::parse(zone) {
+            zones.restore_serial(&ZoneSerial { apex, content: serial.content, serial: serial.serial });
         }
     }
 }
