@@ -5,17 +5,20 @@
 //! that a mistake is told at once; every task is joined. *To add one* (a source, an
 //! output): made in [`Parts::open`], run in [`run`].
 
+mod engine;
 mod engines;
 mod trust;
 
-pub use trust::{EngineFiles, issue_engine};
+pub use crate::engine::EngineFiles;
+pub use engine::{EnginePlan, run_engine};
+pub use trust::issue_engine;
 
 use crate::{
-    admin::{self, Processes, Site, Supervised},
+    admin::{self, Site},
     clock,
     desired::Desired,
     dns::{self, Responder},
-    engine::Supervisor,
+    engine::{Lock, Supervisor},
     inputs::fact::Age,
     pipeline::{Inlets, Kept, LedgerThread, Pipeline},
     server::{Door, Server},
@@ -40,8 +43,9 @@ pub const ADMIN_DEFAULT: &str = "127.0.0.1:9180";
 pub const FLEET: &str = "default";
 /// Questions of the admin API that may wait.
 const QUERIES_MAX: usize = 64;
-/// Engines drain for this long when the site is stopped.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long engines may take that are told to end: they drain, and stop an Envoy
+/// that does not obey.
+const END: Duration = engine::DRAIN.saturating_add(Duration::from_secs(8));
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub enum AppError {
     Settings(#[from] crate::settings::SettingsError),
     #[error("{0}")]
     Module(String),
+    #[error("{path}: {why}; `tidegate bootstrap` makes one")]
+    Credentials { path: PathBuf, why: String },
     #[error("a part of the site ended by itself: {0}")]
     Ended(&'static str),
 }
@@ -115,7 +121,7 @@ fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) 
 }
 
 /// Runs a site until SIGINT or SIGTERM; then its engines are drained and stopped.
-/// When a part of the site breaks they are left running, for the next start to adopt.
+/// At SIGHUP they are left running, for the next start to adopt, and also when a part of the site breaks.
 ///
 /// # Errors
 /// What could not be opened or started, or a part that ended by itself.
@@ -150,7 +156,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         0 => None,
         _ => {
             let specs = engines::specs(&plan, &settings, &trust, xds_address)?;
-            Some(Supervisor::start(&engines::home(&plan.state), specs).await?)
+            Some(Supervisor::start(Lock::take(&engines::home(&plan.state))?, specs).await?)
         }
     };
     let site = Site {
@@ -158,7 +164,10 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         fleet,
         ledger: ledger_thread,
         dns: counters,
-        processes: processes(supervisor.as_ref()),
+        processes: match &supervisor {
+            Some(supervisor) => engines::processes(&plan.state, supervisor),
+            None => Arc::new(Vec::new),
+        },
     };
     let mut tasks: JoinSet<&'static str> = JoinSet::new();
     tasks.spawn(async move {
@@ -189,14 +198,18 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     let up = engines::write_up(&plan.state, admin_address, dns_address, xds_address)?;
     tracing::info!(admin = %admin_address, dns = ?dns_address, xds = %xds_address, engines = plan.engines, "Tidegate is up");
     let outcome = tokio::select! {
-        () = told_to_stop() => Ok(()),
+        told = told() => Ok(told),
         Some(ended) = tasks.join_next() => Err(AppError::Ended(ended.unwrap_or("a task that broke"))),
     };
     match (supervisor, &outcome) {
-        (Some(supervisor), Ok(())) => {
+        (Some(supervisor), Ok(Told::Stop)) => {
             // The site serves on meanwhile: an engine that drains may still ask for a certificate.
             tracing::info!("Stopping: engines are drained");
-            supervisor.shutdown(DRAIN).await;
+            supervisor.shutdown(END).await;
+        }
+        (Some(supervisor), Ok(Told::HandOver)) => {
+            tracing::info!("Handing over: engines run on");
+            supervisor.detach().await;
         }
         (Some(supervisor), Err(error)) => {
             // A defect of ours is no reason to stop serving: the next start adopts them.
@@ -208,33 +221,30 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     let _ = std::fs::remove_file(up);
     tasks.shutdown().await;
     let _ = ledger_join.join();
-    outcome
+    outcome.map(|_| ())
 }
 
-/// Waits for SIGINT or SIGTERM.
+/// What a signal told us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Stop,
+    HandOver,
+}
+
+/// Waits for a signal that ends a program.
 pub async fn told_to_stop() {
+    told().await;
+}
+
+/// Waits for SIGINT, SIGTERM or SIGHUP.
+async fn told() -> Told {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).expect("signals can be listened to inside the runtime");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt()), listen(SignalKind::terminate()));
+    let mut hangup = listen(SignalKind::hangup());
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        _ = interrupt.recv() => Told::Stop,
+        _ = terminate.recv() => Told::Stop,
+        _ = hangup.recv() => Told::HandOver,
     }
-}
-
-/// How the admin API sees the engines' processes.
-fn processes(supervisor: Option<&Supervisor>) -> Processes {
-    let Some(watch) = supervisor.map(Supervisor::watch) else { return Arc::new(Vec::new) };
-    Arc::new(move || {
-        let known = watch.borrow();
-        known
-            .values()
-            .map(|process| Supervised {
-                name: process.name.clone(),
-                state: format!("{:?}", process.state),
-                pid: process.pid,
-                last_error: process.last_error.clone(),
-            })
-            .collect()
-    })
 }

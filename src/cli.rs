@@ -9,6 +9,7 @@ mod bootstrap;
 mod completion;
 mod crds;
 mod echo;
+mod engine;
 mod offline;
 mod output;
 mod query;
@@ -42,6 +43,7 @@ enum Command {
     Validate(validate::ValidateArgs),
     Status(status::StatusArgs),
     Vip(vip::VipArgs),
+    Engine(engine::EngineArgs),
     Bootstrap(bootstrap::BootstrapArgs),
     Echo(echo::EchoArgs),
     Crds(crds::CrdsArgs),
@@ -59,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Validate(args) => validate::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Vip(args) => vip::run(args),
+        Command::Engine(args) => engine::run(args),
         Command::Bootstrap(args) => bootstrap::run(&args),
         Command::Echo(args) => echo::run(args),
         Command::Crds(args) => crds::run(&args),

@@ -15,14 +15,26 @@
 //! systemd kills the Envoys together with us.
 
 mod admin;
+mod agent;
+mod envoy;
 pub mod lifecycle;
+mod link;
 mod logs;
 mod process;
+mod program;
 mod record;
+pub mod relay;
+mod snapshot;
 mod supervise;
 
+pub use agent::{AgentSpec, Report};
 pub use lifecycle::EngineState;
-pub use logs::{ACCESS_LOG, ENVOY_LOG};
+pub use link::{EngineFiles, Link, Upstream};
+pub use logs::{ACCESS_LOG, ENGINE_LOG, ENVOY_LOG};
+pub use program::{Program, Ready};
+pub use record::Lock;
+pub use relay::Relay;
+pub use snapshot::Snapshot;
 pub use supervise::Supervisor;
 
 use serde::{Deserialize, Serialize};
@@ -102,7 +114,7 @@ impl EnvoyLogLevel {
 }
 
 /// How one engine is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineProcess {
     pub name: String,
@@ -130,6 +142,8 @@ pub enum EngineError {
     Name(String),
     #[error("two engines are named {0:?}; their folders would be one")]
     NameTwice(String),
+    #[error("{} is no place for private keys: it has to be a folder of ours alone (mode 0700) on a tmpfs", .0.display())]
+    NoPlaceForKeys(PathBuf),
     #[error("admin socket {} is longer than {UNIX_PATH_MAX_BYTES} bytes; use a shorter --state", .0.display())]
     SocketPathTooLong(PathBuf),
 }
@@ -141,20 +155,17 @@ pub fn directory(home: &Path, name: &str) -> PathBuf {
 }
 
 /// Finds what cannot be supervised before anything is started.
-fn check(specs: &[EngineSpec]) -> Result<(), EngineError> {
+fn check<P: Program>(specs: &[P]) -> Result<(), EngineError> {
     let mut names = std::collections::BTreeSet::new();
-    for EngineSpec { name, admin, .. } in specs {
+    for spec in specs {
+        let name = spec.name();
         if !is_name(name) {
-            return Err(EngineError::Name(name.clone()));
+            return Err(EngineError::Name(name.to_owned()));
         }
         if !names.insert(name) {
-            return Err(EngineError::NameTwice(name.clone()));
+            return Err(EngineError::NameTwice(name.to_owned()));
         }
-        if let AdminAddress::Unix(path) = admin
-            && path.as_os_str().len() > UNIX_PATH_MAX_BYTES
-        {
-            return Err(EngineError::SocketPathTooLong(path.clone()));
-        }
+        spec.check()?;
     }
     Ok(())
 }

@@ -28,14 +28,17 @@
 mod ads;
 pub mod authority;
 pub mod cache;
+mod client;
 mod codec;
 mod fleet;
 pub mod frame;
 pub mod node;
 mod refusal;
+pub mod relay;
 pub mod session;
 
 pub use ads::{Door, Listen, Server};
 pub use authority::Authority;
+pub use client::{Client, ConnectError, Credentials};
 pub use fleet::{EngineEvent, EngineStatus, FleetEvent, Handle, Held, STREAMS_MAX};
 pub use node::Identity;

@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 use tidegate::engine::{
     ACCESS_LOG, AdminAddress, ENVOY_LOG, EngineError, EngineProcess, EngineSpec, EngineState, EnvoyLogLevel,
-    Supervisor, directory,
+    Lock, Supervisor, directory,
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -136,8 +136,12 @@ static_resources:
     )
 }
 
+fn lock(home: &Home) -> Lock {
+    Lock::take(&home.path()).expect("the home is ours")
+}
+
 async fn start(home: &Home, specs: Vec<EngineSpec>) -> Supervisor {
-    Supervisor::start(&home.path(), specs).await.expect("the home is ours")
+    Supervisor::start(lock(home), specs).await.expect("the home is ours")
 }
 
 /// The engine's status when it is as it should be.
@@ -268,7 +272,7 @@ async fn outlives_its_supervisor_and_is_adopted() {
     let spec = home.spec("edge", "hello");
     let supervisor = start(&home, vec![spec.clone()]).await;
     let first = running(&supervisor, "edge").await;
-    let refused = Supervisor::start(&home.path(), vec![spec.clone()]).await.expect_err("it is held");
+    let refused = Lock::take(&home.path()).expect_err("it is held");
     assert!(matches!(&refused, EngineError::Locked { .. }), "{refused}");
     supervisor.detach().await;
     assert!(get(listener(&spec)).ends_with("hello"), "serves without us");
@@ -293,8 +297,8 @@ async fn dropped_supervisor_leaves_envoy_and_frees_its_home() {
     // The tasks end on their own time, and with them the lock.
     let second = timeout(PATIENCE, async {
         loop {
-            match Supervisor::start(&home.path(), vec![spec.clone()]).await {
-                Ok(supervisor) => return supervisor,
+            match Lock::take(&home.path()) {
+                Ok(lock) => return Supervisor::start(lock, vec![spec.clone()]).await.expect("as before"),
                 Err(EngineError::Locked { .. }) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
             }

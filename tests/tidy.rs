@@ -31,7 +31,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("xds", &["base", "ir"]),
     ("server", &["base", "xds"]),
     ("dns", &["base", "ir"]),
-    ("engine", &["base", "clock"]),
+    ("engine", &["base", "clock", "xds", "server"]),
     ("desired", &["base", "report", "api", "inputs", "ir", "translate", "compile", "ipam", "xds"]),
     ("status", &["base", "report", "inputs", "ir", "translate", "compile", "xds", "desired"]),
     (
@@ -87,7 +87,7 @@ const ROOMS: [(&str, &[&str]); 27] = [
 
 /// Crates that make a room what it is, and the rooms that may know them.
 const CRATES: [(&str, &[&str]); 8] = [
-    ("envoy_types", &["xds", "server"]),
+    ("envoy_types", &["xds", "server", "engine"]),
     ("kube", &["api", "cli"]),
     ("k8s_openapi", &["inputs"]),
     ("tonic", &["server"]),

@@ -1,20 +1,19 @@
-//! The Envoys of `tidegate up`: their bootstraps, their module, their addresses.
+//! The engines of `tidegate up`, and where everything listens.
 
-use super::{AppError, FLEET, Plan, bind, file, trust::Trust};
+use super::{AppError, Plan, bind, engine::module, file, trust::Trust};
 use crate::{
-    engine::{self, AdminAddress, EngineSpec, EnvoyLogLevel, MODULE_FILE},
+    admin::{Processes, Supervised},
+    engine::{self, AgentSpec, EngineProcess, Report, Supervisor},
     settings::Settings,
-    xds::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap},
 };
 use std::{
-    fs, io,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tokio::net::TcpListener;
 
-/// Client connections at once on one engine, all listeners together.
-const CONNECTIONS_MAX: u32 = 100_000;
 /// The port of the xDS server, so that Envoys left running find the next one.
 const XDS_ADDRESS: &str = "xds.address";
 /// Where everything listens, for scripts and tests.
@@ -42,116 +41,60 @@ pub(super) async fn listen(plan: &Plan) -> Result<TcpListener, AppError> {
     Ok(listener)
 }
 
-/// One spec an engine, its bootstrap written.
+/// One spec an engine.
 pub(super) fn specs(
     plan: &Plan,
     settings: &Settings,
     trust: &Trust,
     xds: SocketAddr,
-) -> Result<Vec<EngineSpec>, AppError> {
-    let envoy = settings.find_envoy()?;
-    let module = module(settings)?;
-    let home = std::path::absolute(home(&plan.state)).map_err(file(&plan.state))?;
-    let mut specs = Vec::new();
-    for n in 0..plan.engines {
-        let name = format!("engine-{n}");
-        let directory = engine::directory(&home, &name);
-        fs::create_dir_all(&directory).map_err(file(&directory))?;
-        let socket = directory.join("admin.sock");
-        let files = trust.engine(&name)?;
-        let bootstrap = build_bootstrap(&Bootstrap {
-            node: name.clone(),
-            fleet: FLEET.to_owned(),
-            control_plane: remote(&xds, &files)?,
-            admin: Admin::Socket(socket.display().to_string()),
-            share: Share { heap_bytes: heap_bytes(plan.engines), connections: CONNECTIONS_MAX },
-        });
-        let path = directory.join("bootstrap.json");
-        write_if_changed(&path, &serde_json::to_vec_pretty(&bootstrap).expect("a bootstrap is JSON"))?;
-        specs.push(EngineSpec {
-            name,
-            envoy: envoy.clone(),
-            bootstrap: path,
-            admin: AdminAddress::Unix(socket),
-            module_directory: Some(installed(&module, &home)?),
-            concurrency: plan.concurrency,
-            log_level: EnvoyLogLevel::Info,
-        });
-    }
-    Ok(specs)
-}
-
-/// Eight tenths of what this machine, or the cgroup we are in, may use, shared by
-/// the engines: near it an Envoy sheds load instead of being killed.
-fn heap_bytes(engines: u16) -> Option<u64> {
-    let total = fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = total.lines().find_map(|line| {
-        line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-    })?;
-    let limit =
-        fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
-    let bytes = limit.map_or(kib * 1024, |limit| limit.min(kib * 1024));
-    Some(bytes / 10 * 8 / u64::from(engines.max(1)))
-}
-
-fn remote(xds: &SocketAddr, files: &super::trust::EngineFiles) -> Result<ControlPlane, AppError> {
+) -> Result<Vec<AgentSpec>, AppError> {
     let text = |path: &Path| {
         let path = std::path::absolute(path).map_err(file(path))?;
         Ok::<_, AppError>(path.display().to_string())
     };
-    Ok(ControlPlane::Remote {
-        addresses: vec![(xds.ip().to_string(), xds.port())],
-        server_name: xds.ip().to_string(),
-        certificate_file: text(&files.certificate)?,
-        key_file: text(&files.key)?,
-        authorities_file: text(&files.authorities)?,
-    })
+    let mut arguments = vec!["--envoy".to_owned(), text(&settings.find_envoy()?)?];
+    arguments.extend(["--module".to_owned(), text(&module(settings)?)?]);
+    arguments.extend(["--server".to_owned(), xds.to_string()]);
+    if let Some(threads) = plan.concurrency {
+        arguments.extend(["--concurrency".to_owned(), threads.to_string()]);
+    }
+    if let Some(share) = 100_u16.checked_div(plan.engines) {
+        arguments.extend(["--memory-share".to_owned(), share.max(1).to_string()]);
+    }
+    let home = std::path::absolute(home(&plan.state)).map_err(file(&plan.state))?;
+    let spec = |n| {
+        let name = format!("engine-{n}");
+        let files = trust.engine(&name)?;
+        let folder = files.certificate.parent().expect("files are in a folder");
+        let mut arguments = arguments.clone();
+        arguments.extend(["--files".to_owned(), text(folder)?]);
+        Ok(AgentSpec { home: engine::directory(&home, &name), name, arguments, log: settings.log.clone() })
+    };
+    (0..plan.engines).map(spec).collect()
 }
 
-/// The module to load: named, or beside this binary.
-fn module(settings: &Settings) -> Result<PathBuf, AppError> {
-    if let Some(module) = &settings.module {
-        return if module.is_file() {
-            Ok(module.clone())
-        } else {
-            Err(AppError::Module(format!(
-                "TIDEGATE_MODULE={} is no file; build it with `make build`",
-                module.display()
-            )))
-        };
-    }
-    let own = std::env::current_exe().map_err(file(Path::new("/proc/self/exe")))?;
-    let beside = own.with_file_name(MODULE_FILE);
-    if beside.is_file() {
-        return Ok(beside);
-    }
-    let message = format!(
-        "the Envoy module is not there (looked for {}); build it with `make build`, or set TIDEGATE_MODULE",
-        beside.display()
-    );
-    Err(AppError::Module(message))
+/// How the engines are, for the admin API.
+pub(super) fn processes(state: &Path, supervisor: &Supervisor) -> Processes {
+    let (home, watch) = (home(state), supervisor.watch());
+    Arc::new(move || watch.borrow().values().map(|agent| supervised(&home, agent)).collect())
 }
 
-/// Envoy keeps a module by its path once it is loaded, and a build may replace the
-/// file under a running one: each content has a folder of its own.
-fn installed(module: &Path, home: &Path) -> Result<PathBuf, AppError> {
-    let bytes = fs::read(module).map_err(file(module))?;
-    let folder = home.join("module").join(crate::base::Version::of(bytes.as_slice()).short());
-    let path = folder.join(MODULE_FILE);
-    if !path.is_file() {
-        fs::create_dir_all(&folder).map_err(file(&folder))?;
-        let temporary = folder.join("copying");
-        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path)).map_err(file(&path))?;
-    }
-    Ok(folder)
-}
-
-fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), AppError> {
-    match fs::read(path) {
-        Ok(old) if old == bytes => Ok(()),
-        Ok(_) => fs::write(path, bytes).map_err(file(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(path, bytes).map_err(file(path)),
-        Err(error) => Err(file(path)(error)),
+fn supervised(home: &Path, agent: &EngineProcess) -> Supervised {
+    let EngineProcess { name, pid, state, restarts: _, last_error } = agent;
+    let report = Report::read(&engine::directory(home, name)).filter(|report| Some(report.pid) == *pid);
+    match report {
+        Some(Report { pid: _, envoy }) => Supervised {
+            name: name.clone(),
+            state: format!("{:?}", envoy.state),
+            pid: envoy.pid,
+            last_error: envoy.last_error,
+        },
+        None => Supervised {
+            name: name.clone(),
+            state: format!("engine process {state:?}"),
+            pid: None,
+            last_error: last_error.clone(),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{AppError, FLEET, file};
 use crate::{
     clock,
+    engine::EngineFiles,
     server::{
         Authority, Identity,
         authority::{CERTIFICATE_FILE, Issued},
@@ -30,13 +31,6 @@ pub(super) struct Trust {
     authority: Authority,
     directory: PathBuf,
     server: Arc<ArcSwap<ServerConfig>>,
-}
-
-/// The files an engine proves itself with.
-pub struct EngineFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-    pub authorities: PathBuf,
 }
 
 impl Trust {
@@ -89,11 +83,7 @@ fn issue(
         AppError::Module(format!("'{}' cannot be the name of an engine", name.escape_debug()))
     })?;
     fs::create_dir_all(folder).map_err(file(folder))?;
-    let files = EngineFiles {
-        certificate: folder.join("engine.crt"),
-        key: folder.join("engine.key"),
-        authorities: folder.join("ca.crt"),
-    };
+    let files = EngineFiles::within(folder);
     if !(files.certificate.exists() && files.key.exists() && files.authorities.exists()) {
         let Issued { certificate_pem, key_pem } =
             authority.issue_engine(&identity, ENGINE_LIFETIME, now())?;

@@ -1,8 +1,9 @@
 //! `tidegate bootstrap`.
 
-use super::output::{Exit, Failure, Format, chain, line, print};
+use super::output::{Exit, Failure, Format, line, print};
 use crate::{
     app::{self, EngineFiles},
+    base::chain,
     xds::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap},
 };
 use std::{io::Write, net::SocketAddr, path::PathBuf};

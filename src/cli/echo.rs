@@ -1,8 +1,9 @@
 //! `tidegate echo`.
 
-use super::output::{Exit, Failure, chain};
+use super::output::{Exit, Failure};
 use crate::{
     app,
+    base::chain,
     echo::{Echo, EchoTls},
     telemetry::{self, LogForm},
 };

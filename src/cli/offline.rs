@@ -1,7 +1,8 @@
 //! What manifests come to, without anything running: behind `translate` and `validate`.
 
-use super::output::{Failure, chain};
+use super::output::Failure;
 use crate::{
+    base::chain,
     clock,
     desired::Desired,
     report::Finding,

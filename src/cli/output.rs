@@ -49,21 +49,6 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// An error with what caused it, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
-}
-
 pub(super) fn explain(failure: &Failure) -> ExitCode {
     if failure.exit != Exit::Fine {
         let _ = writeln!(io::stderr(), "tidegate: {}", failure.message);

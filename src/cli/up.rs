@@ -1,8 +1,9 @@
 //! `tidegate up` and `tidegate serve`.
 
-use super::output::{Exit, Failure, chain};
+use super::output::{Exit, Failure};
 use crate::{
     app::{self, Plan},
+    base::chain,
     settings::Settings,
     telemetry::{self, LogForm},
 };

@@ -1,10 +1,11 @@
 //! `tidegate vip`.
 
 use super::{
-    output::{Exit, Failure, Format, chain, line, print, row},
+    output::{Exit, Failure, Format, line, print, row},
     query::{AdminArg, ask},
 };
 use crate::{
+    base::chain,
     status::VipStatus,
     store::{ExportDoc, HistoryEntry, Store},
 };

@@ -14,7 +14,7 @@
 //! * `downstream_cx_active` counts idle connections too, and the admin's own.
 //! * SIGTERM closes all that is open and exits with 0.
 
-use super::AdminAddress;
+use super::{AdminAddress, program::Ready};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -51,15 +51,6 @@ pub(super) enum AdminError {
     Status(StatusCode, &'static str),
     #[error("Envoy's admin did not answer within {ANSWER_TIMEOUT:?}")]
     Timeout,
-}
-
-/// What the admin says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ready {
-    /// LIVE; not so while it waits for its first configuration, or drains.
-    pub(super) live: bool,
-    /// Which process answers, where the socket tells.
-    pub(super) pid: Option<u32>,
 }
 
 impl AdminAddress {

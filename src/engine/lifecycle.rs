@@ -1,9 +1,9 @@
-//! The life of one Envoy as a state machine: events in, actions out.
+//! The life of one process as a state machine: events in, actions out.
 //!
 //! No I/O, no clock: the shell feeds what happened with the time it happened
 //! at, does the [`Action`]s in their order, and ticks at [`Lifecycle::deadline`].
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// The first wait before a restart; it doubles with each failure in a row.
@@ -14,8 +14,6 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const LIFE_GOOD: Duration = Duration::from_secs(60);
 /// So many failures in a row are told as a crash loop, no longer as a start.
 const CRASH_LOOP_FAILURES: u32 = 3;
-/// From SIGTERM to SIGKILL.
-const KILL_AFTER: Duration = Duration::from_secs(5);
 /// How long an Envoy that has to make room for another configuration may finish its work.
 pub const REPLACE_DRAIN: Duration = Duration::from_secs(10);
 
@@ -84,7 +82,7 @@ pub enum Action {
 }
 
 /// What users are told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all_fields = "camelCase")]
 pub enum EngineState {
     /// Not serving yet: launched, or to be launched in a moment.
@@ -134,7 +132,7 @@ enum Phase {
     Stopped,
 }
 
-/// The life of one Envoy.
+/// The life of one process.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     phase: Phase,
@@ -143,15 +141,16 @@ pub struct Lifecycle {
     /// Failures in a row.
     failures: u32,
     last_error: Option<String>,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self { phase: Phase::New, goal: Goal::Run, restarts: 0, failures: 0, last_error: None }
-    }
+    kill_after: Duration,
 }
 
 impl Lifecycle {
+    /// A life that has not begun; `kill_after`: from SIGTERM to SIGKILL.
+    #[must_use]
+    pub fn new(kill_after: Duration) -> Self {
+        Self { phase: Phase::New, goal: Goal::Run, restarts: 0, failures: 0, last_error: None, kill_after }
+    }
+
     /// Takes one event in; gives what to do, in order. An event that no longer fits (an answer
     /// to a question since withdrawn) changes nothing.
     pub fn handle(&mut self, now: Instant, event: Event) -> Vec<Action> {
@@ -218,6 +217,12 @@ impl Lifecycle {
             | Phase::Killing { pid } => Some(pid),
             Phase::New | Phase::Launching | Phase::Waiting { .. } | Phase::Stopped => None,
         }
+    }
+
+    /// Whether it is to end for good: no other is to follow.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.goal == Goal::Stop
     }
 
     /// How often a process was launched in place of one that died.
@@ -359,7 +364,7 @@ impl Lifecycle {
     }
 
     fn terminate(&mut self, now: Instant, pid: u32) -> Vec<Action> {
-        self.phase = Phase::Terminating { pid, until: now + KILL_AFTER };
+        self.phase = Phase::Terminating { pid, until: now + self.kill_after };
         vec![Action::Terminate]
     }
 }

@@ -9,6 +9,8 @@ use std::{
 
 /// Envoy's stdout: the access log, one JSON object a line.
 pub const ACCESS_LOG: &str = "access.log";
+/// What the engine process around an Envoy says.
+pub const ENGINE_LOG: &str = "engine.log";
 /// Envoy's stderr: its own log.
 pub const ENVOY_LOG: &str = "envoy.log";
 
@@ -30,8 +32,8 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 
 /// Keeps the logs of one engine within their bounds. Copied and truncated, for the writer holds
 /// the file itself: a line written between the two is lost.
-pub(super) async fn rotate(directory: &Path) {
-    for name in [ACCESS_LOG, ENVOY_LOG] {
+pub(super) async fn rotate(directory: &Path, (stdout, stderr): (&str, &str)) {
+    for name in [stdout, stderr] {
         let path = directory.join(name);
         match rotate_file(&path, LOG_MAX_BYTES).await {
             Ok(()) => {}

@@ -1,10 +1,11 @@
-//! One Envoy process: launched or found, held by its pidfd.
+//! One process: launched or found, held by its pidfd.
 
-use super::{EngineSpec, logs};
+use super::{logs, program::Program};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use std::{
+    ffi::OsStr,
     io,
     os::{
         fd::{AsFd, OwnedFd},
@@ -15,12 +16,6 @@ use std::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Seconds after which a listener that went from the configuration closes its last connections.
-/// Envoy's own default is 600; stated so that it is ours.
-const LISTENER_DRAIN_SECONDS: &str = "600";
-
-const CONFIG_PATH: &str = "--config-path";
-
 /// A process that may be ours (a child) or of an earlier control plane.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -29,10 +24,20 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts Envoy so that it outlives us: in a process group of its own (a Ctrl-C at the
-    /// terminal is ours alone), without stdin, its stdout and stderr on files.
-    pub(super) fn launch(spec: &EngineSpec, directory: &Path) -> io::Result<Self> {
-        let child = command(spec, directory)?.spawn()?;
+    /// Starts a program so that it outlives us: in a process group of its own (a Ctrl-C at the
+    /// terminal is ours alone), without stdin, its stdout and stderr on files. Our environment
+    /// may hold credentials (of DNS providers, say): none of it is handed on.
+    pub(super) fn launch<P: Program>(program: &P, directory: &Path) -> io::Result<Self> {
+        let mut command = Command::new(program.path());
+        command.env_clear();
+        program.arrange(&mut command);
+        let (stdout, stderr) = P::LOGS;
+        command
+            .stdin(Stdio::null())
+            .stdout(logs::open(&directory.join(stdout))?)
+            .stderr(logs::open(&directory.join(stderr))?)
+            .process_group(0);
+        let child = command.spawn()?;
         // The handle is not kept: it would neither kill nor reap on drop. `exited` reaps.
         Self::hold(child.id())
     }
@@ -74,44 +79,17 @@ impl Process {
     }
 }
 
-fn command(spec: &EngineSpec, directory: &Path) -> io::Result<Command> {
-    let EngineSpec { name, envoy, bootstrap, admin: _, module_directory, concurrency, log_level } = spec;
-    let mut command = Command::new(envoy);
-    command
-        .arg(CONFIG_PATH)
-        .arg(bootstrap)
-        .args(["--log-level", log_level.word()])
-        .args(["--service-node", name])
-        .args(["--drain-time-s", LISTENER_DRAIN_SECONDS])
-        // Hot restart shares memory by base id, and two engines on one machine would collide.
-        .arg("--disable-hot-restart");
-    if let Some(threads) = concurrency {
-        command.args(["--concurrency", &threads.to_string()]);
-    }
-    // Our environment may hold credentials (of DNS providers, say): none of it is Envoy's.
-    command.env_clear();
-    if let Some(modules) = module_directory {
-        command.env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", modules);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(logs::open(&directory.join(logs::ACCESS_LOG))?)
-        .stderr(logs::open(&directory.join(logs::ENVOY_LOG))?)
-        .process_group(0);
-    Ok(command)
-}
-
 /// When a living process started, in clock ticks since boot: with the pid, its identity.
 /// `/proc/PID/stat` field 22 (proc_pid_stat(5)); none if it is gone or only a zombie.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     parse_start_time(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether a process was launched with this bootstrap, as `command` does it.
-pub(super) fn runs(pid: u32, bootstrap: &Path) -> bool {
+/// Whether a process was launched with these two arguments in a row.
+pub(super) fn runs(pid: u32, mark: [&OsStr; 2]) -> bool {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let arguments: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
-    arguments.windows(2).any(|pair| pair == [CONFIG_PATH.as_bytes(), bootstrap.as_os_str().as_bytes()])
+    arguments.windows(2).any(|pair| pair == mark.map(OsStr::as_bytes))
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {

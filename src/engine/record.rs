@@ -1,14 +1,13 @@
 //! What one control plane leaves for the next: which process runs which content, and the lock
 //! that keeps two of them apart.
 
-use super::{EngineError, EngineSpec, MODULE_FILE, is_name};
-use crate::base::Version;
+use super::{EngineError, is_name, program::Program};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -18,17 +17,17 @@ const LOCK_FILE: &str = "lock";
 /// One process, written when it has been launched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
+pub(super) struct Record<P> {
     pub(super) pid: u32,
     /// Clock ticks since boot; with the pid, the identity of a process.
     pub(super) start_time: u64,
-    /// [`content`] at the launch.
+    /// [`Program::content`] at the launch.
     pub(super) content: String,
     /// Enough to end the process should nobody want it any more.
-    pub(super) spec: EngineSpec,
+    pub(super) spec: P,
 }
 
-impl Record {
+impl<P: Program> Record<P> {
     /// None if there is none, or none that can be read: it is ours alone and replaced as a whole,
     /// so what is unreadable was written by another version of us.
     pub(super) fn read(directory: &Path) -> Option<Self> {
@@ -52,14 +51,14 @@ impl Record {
     }
 
     /// Records in `home` whose engine is not wanted.
-    pub(super) fn unwanted(home: &Path, wanted: &[EngineSpec]) -> io::Result<Vec<Self>> {
+    pub(super) fn unwanted(home: &Path, wanted: &[P]) -> io::Result<Vec<Self>> {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(home)? {
             let entry = entry?;
             if let Some(record) = Self::read(&entry.path())
-                && entry.file_name() == *record.spec.name
-                && is_name(&record.spec.name)
-                && !wanted.iter().any(|spec| spec.name == record.spec.name)
+                && entry.file_name() == *record.spec.name()
+                && is_name(record.spec.name())
+                && !wanted.iter().any(|spec| spec.name() == record.spec.name())
             {
                 records.push(record);
             }
@@ -68,25 +67,33 @@ impl Record {
     }
 }
 
-/// What a process runs, as one word: the spec with its arguments, the bytes of the bootstrap and
-/// of the module. Equal on both sides of a restart of ours, or the process has to be replaced.
-pub(super) fn content(spec: &EngineSpec) -> io::Result<String> {
-    let bootstrap = std::fs::read(&spec.bootstrap)?;
-    let module = match &spec.module_directory {
-        Some(directory) => Some(std::fs::read(directory.join(MODULE_FILE))?),
-        None => None,
-    };
-    Ok(Version::of(&(spec, bootstrap, module)).to_string())
+/// Made of the owner alone: logs hold client addresses, an admin socket is power over Envoy.
+pub(super) fn make_directory(path: &Path) -> Result<(), EngineError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(path).map_err(folder_error(path))
 }
 
-/// Held while engines under `home` are supervised; the kernel lets go of it when we die.
+pub(super) fn folder_error(path: &Path) -> impl FnOnce(io::Error) -> EngineError {
+    let path = path.to_owned();
+    move |source| EngineError::Folder { path, source }
+}
+
+/// Held while programs under a home are supervised; the kernel lets go of it when we die.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     file: File,
+    pub(super) home: PathBuf,
 }
 
 impl Lock {
-    pub(super) fn take(home: &Path) -> Result<Self, EngineError> {
+    /// Takes a home, which is made if need be (mode 0700).
+    ///
+    /// # Errors
+    /// Another process has it, or it cannot be used.
+    pub fn take(home: &Path) -> Result<Self, EngineError> {
+        // A program is started in its own folder, where relative paths would be others.
+        let home = &std::path::absolute(home).map_err(folder_error(home))?;
+        make_directory(home)?;
         let path = home.join(LOCK_FILE);
         let failed = |source| EngineError::Folder { path: path.clone(), source };
         let mut options = OpenOptions::new();
@@ -104,7 +111,7 @@ impl Lock {
             Err(error) => return Err(failed(error.into())),
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
-        Ok(Self { file })
+        Ok(Self { file, home: home.clone() })
     }
 }
 
@@ -128,7 +135,7 @@ fn locked(home: &Path, file: &mut File) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{AdminAddress, EnvoyLogLevel};
+    use crate::engine::{AdminAddress, EngineSpec, EnvoyLogLevel};
 
     fn spec(folder: &Path) -> EngineSpec {
         EngineSpec {
@@ -143,23 +150,6 @@ mod tests {
     }
 
     #[test]
-    fn content_is_all_that_the_process_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut spec = spec(folder.path());
-        std::fs::write(&spec.bootstrap, "a").unwrap();
-        assert!(content(&spec).is_err(), "the module is missing");
-        std::fs::write(folder.path().join(MODULE_FILE), "b").unwrap();
-        let mut seen = std::collections::BTreeSet::from([content(&spec).unwrap()]);
-        assert!(!seen.insert(content(&spec).unwrap()), "nothing has changed");
-        std::fs::write(&spec.bootstrap, "ab").unwrap();
-        assert!(seen.insert(content(&spec).unwrap()));
-        std::fs::write(folder.path().join(MODULE_FILE), "c").unwrap();
-        assert!(seen.insert(content(&spec).unwrap()));
-        spec.log_level = EnvoyLogLevel::Debug;
-        assert!(seen.insert(content(&spec).unwrap()));
-    }
-
-    #[test]
     fn unwanted_are_those_without_a_spec() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("edge");
@@ -171,9 +161,9 @@ mod tests {
         assert_eq!(Record::read(&directory).as_ref(), Some(&record));
         assert_eq!(Record::unwanted(home.path(), &[]).unwrap(), [record]);
         assert_eq!(Record::unwanted(home.path(), &[spec]).unwrap(), []);
-        Record::remove(&directory);
-        Record::remove(&directory);
-        assert_eq!(Record::unwanted(home.path(), &[]).unwrap(), []);
+        Record::<EngineSpec>::remove(&directory);
+        Record::<EngineSpec>::remove(&directory);
+        assert_eq!(Record::<EngineSpec>::unwanted(home.path(), &[]).unwrap(), []);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The shell around `lifecycle`: processes, files, the admin, and the clock.
 
 use super::{
-    AdminAddress, EngineError, EngineProcess, EngineSpec, check, directory,
+    EngineError, EngineProcess, check, directory,
     lifecycle::{Action, Event, Found, Lifecycle, REPLACE_DRAIN},
     logs,
     process::{Process, runs, start_time},
-    record::{Lock, Record, content},
+    program::Program,
+    record::{Lock, Record, folder_error, make_directory},
 };
 use crate::clock;
 use rustix::process::Signal;
@@ -13,7 +14,6 @@ use std::{
     collections::BTreeMap,
     future::{Future, pending},
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -31,12 +31,8 @@ const ORDERS_MAX: usize = 8;
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two questions whether a launched Envoy is LIVE: its start takes about a second.
 const READY_POLL: Duration = Duration::from_millis(50);
-/// Between two counts of its connections; each walks the gauges on Envoy's main thread.
-const DRAIN_POLL: Duration = Duration::from_millis(200);
 /// Between two looks at the size of the logs.
 const ROTATE_PERIOD: Duration = Duration::from_secs(1);
-/// Kept by us alone: logs hold client addresses, the admin socket is power over Envoy.
-const DIRECTORY_MODE: u32 = 0o700;
 
 /// Keeps Envoys alive. Dropped or killed, it leaves them running for the next one to adopt.
 #[derive(Debug)]
@@ -53,27 +49,24 @@ enum Order {
 }
 
 impl Supervisor {
-    /// Takes `home` (made if need be) and begins to keep one Envoy a spec: one that an earlier
-    /// control plane left is adopted if it runs the same content, else replaced. Engines that
-    /// were left there and are no longer wanted are drained and stopped.
+    /// Begins to keep one process a spec in a home: one that an earlier supervisor left is
+    /// adopted if it runs the same content, else replaced. Those that were left there and are no
+    /// longer wanted are drained and stopped.
     ///
     /// # Errors
-    /// Another supervisor has this home, or the home or the specs cannot be used.
-    pub async fn start(home: &Path, specs: Vec<EngineSpec>) -> Result<Self, EngineError> {
+    /// The home or the specs cannot be used.
+    pub async fn start<P: Program>(lock: Lock, specs: Vec<P>) -> Result<Self, EngineError> {
         check(&specs)?;
-        // Envoy is started in its own folder, where relative paths would be others.
-        let home = &std::path::absolute(home).map_err(folder_error(home))?;
-        make_directory(home)?;
-        let lock = Arc::new(Lock::take(home)?);
+        let (home, lock) = (&lock.home.clone(), Arc::new(lock));
         let unwanted = Record::unwanted(home, &specs).map_err(folder_error(home))?;
         let (publish, processes) = watch::channel(BTreeMap::new());
         let mut supervisor = Self { orders: BTreeMap::new(), processes, tasks: JoinSet::new() };
         for spec in specs {
-            make_directory(&directory(home, &spec.name))?;
+            make_directory(&directory(home, spec.name()))?;
             supervisor.supervise(home, spec, &publish, &lock);
         }
         for Record { spec, .. } in unwanted {
-            let name = spec.name.clone();
+            let name = spec.name().to_owned();
             tracing::info!(engine = name, "Engine is no longer wanted");
             supervisor.supervise(home, spec, &publish, &lock);
             supervisor.order(&name, Order::Stop { drain_for: REPLACE_DRAIN }).await;
@@ -112,20 +105,20 @@ impl Supervisor {
         self.tasks.shutdown().await;
     }
 
-    fn supervise(
+    fn supervise<P: Program>(
         &mut self,
         home: &Path,
-        spec: EngineSpec,
+        spec: P,
         publish: &watch::Sender<BTreeMap<String, EngineProcess>>,
         lock: &Arc<Lock>,
     ) {
         let (sender, orders) = mpsc::channel(ORDERS_MAX);
-        self.orders.insert(spec.name.clone(), sender);
+        self.orders.insert(spec.name().to_owned(), sender);
         let engine = Engine {
-            directory: directory(home, &spec.name),
-            lifecycle: Lifecycle::default(),
+            directory: directory(home, spec.name()),
+            lifecycle: Lifecycle::new(P::KILL_AFTER),
             process: None,
-            admin: spec.admin.clone(),
+            present: spec.clone(),
             spec,
             probe: Box::pin(pending()),
             log_start: 0,
@@ -149,21 +142,22 @@ impl Supervisor {
 }
 
 /// One engine's task.
-struct Engine {
-    spec: EngineSpec,
+struct Engine<P> {
+    spec: P,
     directory: PathBuf,
     lifecycle: Lifecycle,
     process: Option<Process>,
-    /// Where the present process listens; one of an earlier control plane may do so elsewhere.
-    admin: AdminAddress,
-    /// The question open at the admin.
+    /// What the present process was launched as: one of an earlier supervisor may be asked
+    /// elsewhere.
+    present: P,
+    /// The question open at the process.
     probe: Pin<Box<dyn Future<Output = Event> + Send>>,
     /// Where in stderr the words of the present process begin.
     log_start: u64,
     publish: watch::Sender<BTreeMap<String, EngineProcess>>,
 }
 
-impl Engine {
+impl<P: Program> Engine<P> {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let found = self.look().await;
         self.apply(Event::Found(found));
@@ -183,7 +177,7 @@ impl Engine {
                 }
                 () = tick(deadline) => Event::Tick,
                 _ = rotation.tick() => {
-                    logs::rotate(&self.directory).await;
+                    logs::rotate(&self.directory, P::LOGS).await;
                     continue;
                 }
             };
@@ -195,7 +189,7 @@ impl Engine {
     fn apply(&mut self, event: Event) {
         let mut event = Some(event);
         while let Some(happened) = event.take() {
-            tracing::debug!(engine = self.spec.name, event = ?happened, "Engine event");
+            tracing::debug!(engine = self.spec.name(), event = ?happened, "Engine event");
             for action in self.lifecycle.handle(clock::instant(), happened) {
                 // Only a launch answers at once, and it is the last of its actions.
                 event = self.perform(action);
@@ -206,40 +200,45 @@ impl Engine {
 
     fn perform(&mut self, action: Action) -> Option<Event> {
         self.probe = Box::pin(pending());
-        let admin = self.admin.clone();
+        let present = self.present.clone();
         match action {
             Action::Launch => return Some(self.launch()),
-            Action::AwaitReady => self.probe = Box::pin(await_ready(admin)),
-            Action::Drain { drain_for } => self.probe = Box::pin(drain(admin, drain_for)),
+            Action::AwaitReady => self.probe = Box::pin(await_ready(present)),
+            Action::Drain { drain_for } => match present.quit(!self.lifecycle.stopping()) {
+                Some(signal) => self.signal(signal),
+                None => {
+                    self.probe = Box::pin(async move {
+                        present.drain(drain_for).await;
+                        Event::Drained
+                    });
+                }
+            },
             Action::Terminate => self.signal(Signal::TERM),
             Action::Kill => self.signal(Signal::KILL),
             Action::Forget => {
                 self.process = None;
-                Record::remove(&self.directory);
-                if let AdminAddress::Unix(socket) = &self.admin {
-                    // Gone already, if Envoy has ended in good order.
-                    let _ = std::fs::remove_file(socket);
-                }
+                Record::<P>::remove(&self.directory);
+                self.present.gone();
             }
         }
         None
     }
 
     fn launch(&mut self) -> Event {
-        self.log_start = logs::end(&self.directory.join(logs::ENVOY_LOG));
+        self.log_start = logs::end(&self.directory.join(P::LOGS.1));
         match self.try_launch() {
             Ok(pid) => {
-                tracing::info!(engine = self.spec.name, pid, "Envoy launched");
+                tracing::info!(engine = self.spec.name(), pid, "Launched");
                 Event::Launched { pid }
             }
             Err(error) => {
-                let EngineSpec { name, envoy, bootstrap, .. } = &self.spec;
+                let [_, with] = self.spec.mark();
                 let why = format!(
                     "cannot launch {} with {} ({error}); check that both exist",
-                    envoy.display(),
-                    bootstrap.display()
+                    self.spec.path().display(),
+                    with.display()
                 );
-                tracing::error!(engine = name, why, "Envoy not launched");
+                tracing::error!(engine = self.spec.name(), why, "Not launched");
                 Event::LaunchFailed { why }
             }
         }
@@ -247,16 +246,16 @@ impl Engine {
 
     fn try_launch(&mut self) -> io::Result<u32> {
         // Before the launch: what changes in between is then a change to replace it for.
-        let content = content(&self.spec)?;
+        let content = self.spec.content()?;
         let process = Process::launch(&self.spec, &self.directory)?;
         let pid = process.pid;
         self.process = Some(process);
-        self.admin = self.spec.admin.clone();
+        self.present = self.spec.clone();
         // None if it has died already, which is told by its pidfd.
         if let Some(start_time) = start_time(pid) {
             let record = Record { pid, start_time, content, spec: self.spec.clone() };
             if let Err(error) = record.write(&self.directory) {
-                tracing::warn!(engine = self.spec.name, %error, "Envoy runs but could not be recorded");
+                tracing::warn!(engine = self.spec.name(), %error, "It runs but could not be recorded");
             }
         }
         Ok(pid)
@@ -266,30 +265,30 @@ impl Engine {
     async fn look(&mut self) -> Found {
         let record = Record::read(&self.directory);
         let Some((process, recorded)) = find(&self.spec, record.as_ref()).await else {
-            Record::remove(&self.directory);
+            Record::<P>::remove(&self.directory);
             return Found::Nothing;
         };
         let pid = process.pid;
         self.process = Some(process);
-        self.log_start = logs::end(&self.directory.join(logs::ENVOY_LOG));
-        let same = recorded.is_some() && recorded == content(&self.spec).ok();
+        self.log_start = logs::end(&self.directory.join(P::LOGS.1));
+        let same = recorded.is_some() && recorded == self.spec.content().ok();
         if let (Some(_), Some(record)) = (recorded, record) {
-            self.admin = record.spec.admin;
+            self.present = record.spec;
         }
-        let found = match timeout(ADOPT_TIMEOUT, answer(self.admin.clone(), pid)).await {
+        let found = match timeout(ADOPT_TIMEOUT, answer(&self.present, pid)).await {
             Ok(()) if same => Found::Same { pid },
             Ok(()) => Found::Changed { pid },
             Err(_) => Found::Silent { pid },
         };
-        tracing::info!(engine = self.spec.name, ?found, "Found the Envoy of an earlier control plane");
+        tracing::info!(engine = self.spec.name(), ?found, "Found what an earlier supervisor left");
         found
     }
 
     fn exited(&self, how: String) -> Event {
-        let words = logs::last_words(&self.directory.join(logs::ENVOY_LOG), self.log_start);
+        let words = logs::last_words(&self.directory.join(P::LOGS.1), self.log_start);
         match self.lifecycle.state() {
-            super::EngineState::Draining => tracing::info!(engine = self.spec.name, how, "Envoy has ended"),
-            _ => tracing::warn!(engine = self.spec.name, how, words, "Envoy has died; it is restarted"),
+            super::EngineState::Draining => tracing::info!(engine = self.spec.name(), how, "It has ended"),
+            _ => tracing::warn!(engine = self.spec.name(), how, words, "It has died and is restarted"),
         }
         Event::Exited { how, words }
     }
@@ -302,7 +301,7 @@ impl Engine {
 
     fn publish(&self) {
         let process = EngineProcess {
-            name: self.spec.name.clone(),
+            name: self.spec.name().to_owned(),
             pid: self.lifecycle.pid(),
             state: self.lifecycle.state(),
             restarts: self.lifecycle.restarts(),
@@ -318,9 +317,9 @@ impl Engine {
     }
 }
 
-/// The recorded process, if that very one lives, with the content it runs; else whoever listens
-/// on our admin socket: we may have been killed before its record was written.
-async fn find(spec: &EngineSpec, record: Option<&Record>) -> Option<(Process, Option<String>)> {
+/// The recorded process, if that very one lives, with the content it runs; else whoever answers
+/// where ours would: we may have been killed before its record was written.
+async fn find<P: Program>(spec: &P, record: Option<&Record<P>>) -> Option<(Process, Option<String>)> {
     if let Some(Record { pid, start_time: recorded, content, spec: _ }) = record {
         // Held first, compared then: after that the pid cannot become another's.
         let process = Process::hold(*pid).ok();
@@ -328,10 +327,10 @@ async fn find(spec: &EngineSpec, record: Option<&Record>) -> Option<(Process, Op
             return Some((process, Some(content.clone())));
         }
     }
-    let pid = spec.admin.ready().await.ok()?.pid?;
+    let pid = spec.ready().await?.pid?;
     let process = Process::hold(pid).ok()?;
     // Only one that we have launched may be touched, whoever else listens there.
-    runs(pid, &spec.bootstrap).then_some((process, None))
+    runs(pid, spec.mark()).then_some((process, None))
 }
 
 async fn exit(process: Option<&Process>) -> String {
@@ -348,57 +347,17 @@ async fn tick(deadline: Option<std::time::Instant>) {
     }
 }
 
-/// Ends when the admin answers, LIVE or not, and it is this process that does.
-async fn answer(admin: AdminAddress, pid: u32) {
-    loop {
-        match admin.ready().await {
-            Ok(ready) if ready.pid.is_none_or(|peer| peer == pid) => return,
-            Ok(_) | Err(_) => sleep(READY_POLL).await,
-        }
+/// Ends when it answers, LIVE or not, and it is this process that does.
+async fn answer<P: Program>(program: &P, pid: u32) {
+    while program.ready().await.is_none_or(|ready| ready.pid.is_some_and(|peer| peer != pid)) {
+        sleep(READY_POLL).await;
     }
 }
 
 /// For as long as it takes: an Envoy whose control plane is away is alive, and not LIVE.
-async fn await_ready(admin: AdminAddress) -> Event {
-    loop {
-        match admin.ready().await {
-            Ok(ready) if ready.live => return Event::Ready,
-            Ok(_) | Err(_) => sleep(READY_POLL).await,
-        }
+async fn await_ready<P: Program>(program: P) -> Event {
+    while !program.ready().await.is_some_and(|ready| ready.live) {
+        sleep(READY_POLL).await;
     }
-}
-
-/// First all answers say `close` while new connections are still taken, so that whoever sends
-/// them here can turn away; then, when none is left or half of the time is over, new ones are
-/// refused; then it waits for the last. The life has the time and ends this when it is over.
-async fn drain(admin: AdminAddress, drain_for: Duration) -> Event {
-    let work = async {
-        admin.begin_drain().await?;
-        if let Ok(outcome) = timeout(drain_for / 2, quiet(&admin)).await {
-            outcome?;
-        }
-        admin.stop_listening().await?;
-        quiet(&admin).await
-    };
-    if let Err(error) = work.await {
-        tracing::warn!(%admin, %error, "Envoy cannot be drained; it is stopped as it is");
-    }
-    Event::Drained
-}
-
-async fn quiet(admin: &AdminAddress) -> Result<(), super::admin::AdminError> {
-    while admin.connections().await? > 0 {
-        sleep(DRAIN_POLL).await;
-    }
-    Ok(())
-}
-
-fn make_directory(path: &Path) -> Result<(), EngineError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(DIRECTORY_MODE).create(path).map_err(folder_error(path))
-}
-
-fn folder_error(path: &Path) -> impl FnOnce(io::Error) -> EngineError {
-    let path = path.to_owned();
-    move |source| EngineError::Folder { path, source }
+    Event::Ready
 }

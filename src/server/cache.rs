@@ -25,7 +25,10 @@ pub type Needs = Arc<[ResourceKey]>;
 /// The resources of one fleet.
 #[derive(Debug, Default)]
 pub struct Cache {
-    ready: bool,
+    /// Kinds of which something was said: of any other, not even "there is none" is known.
+    told: [bool; ResourceKind::ALL.len()],
+    /// What is not here does not exist.
+    complete: bool,
     tables: [BTreeMap<Name, Entry>; ResourceKind::ALL.len()],
     /// Keys whose entry has a prior version: see [`Cache::tick`].
     unsettled: BTreeSet<ResourceKey>,
@@ -67,6 +70,12 @@ impl Entry {
     #[must_use]
     pub fn quarantined(&self) -> bool {
         self.refused_by.is_some()
+    }
+
+    /// No longer published: kept for what still needs it.
+    #[must_use]
+    pub fn withdrawn(&self) -> bool {
+        self.withdrawn
     }
 
     /// The last version an engine accepted, or our 503 in its place.
@@ -111,10 +120,22 @@ impl Cache {
         Self::default()
     }
 
-    /// Whether the first full state is here: before that, no stream is answered.
+    /// Whether the first full state is here: only then is an absence told.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether a subscription to all of this kind may be answered.
+    #[must_use]
+    pub fn told(&self, kind: ResourceKind) -> bool {
+        self.told[kind as usize]
+    }
+
+    /// Whether there is anything to answer with: before that, requests wait.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.ready
+        self.complete || self.told.contains(&true)
     }
 
     #[must_use]
@@ -130,7 +151,7 @@ impl Cache {
     /// Whether a key is no longer published, and kept for what still needs it.
     #[must_use]
     pub fn withdrawn(&self, key: &ResourceKey) -> bool {
-        self.entry(key.kind, &key.name).is_some_and(|entry| entry.withdrawn)
+        self.entry(key.kind, &key.name).is_some_and(Entry::withdrawn)
     }
 
     pub fn entries(&self, kind: ResourceKind) -> impl Iterator<Item = (&Name, &Entry)> {
@@ -151,8 +172,27 @@ impl Cache {
     }
 
     /// Publishes what changed, at a cost of what changed; the first time makes
-    /// the cache ready. Equal versions are no change. Returns the epoch.
+    /// the cache complete. Equal versions are no change. Returns the epoch.
     pub fn apply(&mut self, update: Update) -> u64 {
+        self.merge(update);
+        self.finish()
+    }
+
+    /// Publishes some of a state that comes in parts: `kind` is answered from now on.
+    pub fn apply_part(&mut self, kind: ResourceKind, update: Update) -> u64 {
+        self.merge(update);
+        self.told[kind as usize] = true;
+        self.head
+    }
+
+    /// All parts have come.
+    pub fn finish(&mut self) -> u64 {
+        self.complete = true;
+        self.told = [true; ResourceKind::ALL.len()];
+        self.head
+    }
+
+    fn merge(&mut self, update: Update) {
         let Update { set, removed } = update;
         self.trim();
         let mut came_back = Vec::new();
@@ -165,8 +205,6 @@ impl Cache {
         for key in removed {
             self.remove(&key);
         }
-        self.ready = true;
-        self.head
     }
 
     /// An engine accepted this version.

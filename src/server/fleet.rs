@@ -16,7 +16,7 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Streams of one fleet: 10,000 engines, and as many again while they reconnect.
 pub const STREAMS_MAX: usize = 20_000;
@@ -78,6 +78,7 @@ pub(super) struct Fleet {
     events: mpsc::Sender<FleetEvent>,
     /// Peers that claimed to be another than their certificate says.
     impostors: AtomicU64,
+    stepped: Notify,
 }
 
 /// The way in for the pipeline and for status. Cheap to clone.
@@ -97,6 +98,7 @@ impl Handle {
             next: AtomicU64::new(0),
             events,
             impostors: AtomicU64::new(0),
+            stepped: Notify::new(),
         });
         (fleet.clone(), Self { fleet }, receiver)
     }
@@ -113,7 +115,32 @@ impl Handle {
     /// Whether the first update was published.
     #[must_use]
     pub fn ready(&self) -> bool {
-        read(&self.fleet.cache).ready()
+        read(&self.fleet.cache).complete()
+    }
+
+    /// Publishes some of a first state that comes in parts: see [`Cache::apply_part`].
+    pub fn publish_part(&self, kind: ResourceKind, update: Update) {
+        let epoch = write(&self.fleet.cache).apply_part(kind, update);
+        self.fleet.changed.send_replace(epoch);
+    }
+
+    /// All parts are published.
+    pub fn finish(&self) {
+        let epoch = write(&self.fleet.cache).finish();
+        self.fleet.changed.send_replace(epoch);
+    }
+
+    /// Waits until some stream has moved on since it was last asked.
+    pub async fn stepped(&self) {
+        self.fleet.stepped.notified().await;
+    }
+
+    /// Asks the cache and the newest stream's session. No stream moves meanwhile.
+    pub fn look<T>(&self, ask: impl FnOnce(&Cache, Option<&Session>) -> T) -> T {
+        let cache = read(&self.fleet.cache);
+        let streams = read(&self.fleet.streams);
+        let session = streams.values().next_back().map(|stream| read(&stream.session));
+        ask(&cache, session.as_deref())
     }
 
     /// What was refused before a restart; before the first [`Handle::publish`].
@@ -277,6 +304,7 @@ impl Member {
         };
         let Step { responses, events } = step;
         self.fleet.take(&self.stream.engine, events);
+        self.fleet.stepped.notify_one();
         Ok((responses, wake))
     }
 

@@ -1,7 +1,7 @@
 //! A response on the wire, written from encoded bodies without building messages.
 //!
 //! Field numbers are of `envoy.service.discovery.v3.DeltaDiscoveryResponse`:
-//! resources 2 (name 3, version 1, resource 2 as `Any` {type_url 1, value 2}),
+//! resources 2 (name 3, version 1, resource 2 as `Any` {type_url 1, value 2}, metadata 9),
 //! type_url 4, nonce 5, removed_resources 6.
 
 use crate::{
@@ -29,6 +29,8 @@ pub struct Item {
     /// A Secret's body lacks its name: it is written in front.
     pub named_body: bool,
     pub body: Bytes,
+    /// An encoded `envoy.config.core.v3.Metadata`; empty: none.
+    pub metadata: Bytes,
 }
 
 /// Bodies may hold keys: they do not print.
@@ -58,7 +60,11 @@ impl Item {
     /// Bytes of this resource in a response.
     #[must_use]
     pub fn encoded_len(&self, type_url: &str) -> usize {
-        field_len(1, VERSION_DIGITS) + field_len(2, self.any_len(type_url)) + field_len(3, self.name.len())
+        let metadata = if self.metadata.is_empty() { 0 } else { field_len(9, self.metadata.len()) };
+        field_len(1, VERSION_DIGITS)
+            + field_len(2, self.any_len(type_url))
+            + field_len(3, self.name.len())
+            + metadata
     }
 
     fn encode(&self, type_url: &str, to: &mut impl BufMut) {
@@ -71,6 +77,9 @@ impl Item {
         }
         to.put_slice(&self.body);
         put(3, self.name.as_bytes(), to);
+        if !self.metadata.is_empty() {
+            put(9, &self.metadata, to);
+        }
     }
 }
 
@@ -141,6 +150,7 @@ mod tests {
             version: Version(7),
             named_body,
             body: Bytes::from_static(b""),
+            metadata: Bytes::new(),
         };
         let response = Response {
             type_url: url.clone(),

@@ -1,6 +1,7 @@
 //! Who is at the other end: read from its certificate, never from what it says.
 
 use crate::base::Text;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The trust domain of engine names.
@@ -44,6 +45,12 @@ impl Identity {
         let rest = uri.strip_prefix("spiffe://")?.strip_prefix(TRUST_DOMAIN)?;
         let (fleet, engine) = rest.strip_prefix("/fleet/")?.split_once("/engine/")?;
         Self::new(fleet, engine)
+    }
+
+    /// From the first certificate of a PEM text: our own.
+    pub fn of_pem(pem: &[u8]) -> Result<Self, IdentityError> {
+        let certificate = CertificateDer::from_pem_slice(pem).map_err(|_| IdentityError::Unreadable)?;
+        Self::of_certificate(&certificate)
     }
 
     /// From a client certificate that was verified already. Exactly one URI

@@ -15,6 +15,7 @@ mod verdict;
 use super::{
     cache::{Behind, Cache, Change, What},
     frame::Response,
+    relay,
 };
 use crate::{
     base::{ObjectKey, Text, Version},
@@ -92,6 +93,12 @@ impl From<Behind> for Closed {
 pub struct Session {
     engine: Text,
     introduced: bool,
+    /// The client is an engine's relay, not an Envoy.
+    relay: bool,
+    /// It was told that it has everything.
+    told_complete: bool,
+    /// Absences may be told: the cache is complete.
+    whole: bool,
     deferred: Vec<DeltaDiscoveryRequest>,
     ledgers: [Ledger; ResourceKind::ALL.len()],
     aliases: Aliases,
@@ -118,6 +125,9 @@ impl Session {
         Self {
             engine,
             introduced: false,
+            relay: false,
+            told_complete: false,
+            whole: false,
             deferred: Vec::new(),
             ledgers: Default::default(),
             aliases: Aliases::default(),
@@ -217,6 +227,12 @@ impl Session {
         !stays && !open
     }
 
+    /// Whether the engine subscribed to this.
+    #[must_use]
+    pub fn asked_for(&self, key: &ResourceKey) -> bool {
+        self.ledger(key.kind).subscription.covers(&key.name)
+    }
+
     /// Whether every change of the cache was read.
     #[must_use]
     pub fn up_to_date(&self, cache: &Cache) -> bool {
@@ -251,11 +267,14 @@ impl Session {
             return Err(Closed::WrongNode(shown));
         }
         self.introduced = true;
+        let features = request.node.iter().flat_map(|node| &node.client_features);
+        self.relay = features.into_iter().any(|feature| feature == relay::FEATURE);
         Ok(())
     }
 
     fn catch_up(&mut self, cache: &Cache, now: Instant, step: &mut Step) -> Result<(), Closed> {
         let Some(seen) = self.seen.replace(cache.head()) else {
+            self.whole = cache.complete();
             for request in std::mem::take(&mut self.deferred) {
                 self.receive(cache, request, now, step)?;
             }
@@ -263,6 +282,9 @@ impl Session {
         };
         for change in cache.changes_since(seen)? {
             self.note(cache, change);
+        }
+        if cache.complete() && !std::mem::replace(&mut self.whole, true) {
+            self.ledgers.iter_mut().for_each(Ledger::enqueue_all);
         }
         Ok(())
     }

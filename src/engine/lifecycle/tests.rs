@@ -1,5 +1,7 @@
 use super::*;
 
+const KILL_AFTER: Duration = Duration::from_secs(5);
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// A life with a clock of its own.
@@ -9,7 +11,7 @@ struct Life {
 }
 
 fn life() -> Life {
-    Life { lifecycle: Lifecycle::default(), now: crate::clock::instant() }
+    Life { lifecycle: Lifecycle::new(KILL_AFTER), now: crate::clock::instant() }
 }
 
 fn running() -> Life {

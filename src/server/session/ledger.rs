@@ -104,6 +104,12 @@ impl Ledger {
         }
     }
 
+    /// Looks again at everything.
+    pub(super) fn enqueue_all(&mut self) {
+        let names: Vec<Name> = self.owed.keys().cloned().collect();
+        names.iter().for_each(|name| self.enqueue(name));
+    }
+
     /// Differences not yet accepted; departures are not waited for.
     pub(super) fn pending(&self) -> usize {
         self.owed.len() + self.flying.len()

@@ -11,9 +11,11 @@ use crate::{
     server::{
         cache::{Cache, Entry},
         frame::{Item, Response},
+        relay,
     },
     xds::{Name, Resource, ResourceKey, ResourceKind},
 };
+use bytes::Bytes;
 use std::time::Instant;
 
 /// Bytes of resources in one response, unless one resource alone is larger.
@@ -39,6 +41,8 @@ enum Verdict {
     Leave,
     /// Held back until this is held.
     Wait(ResourceKey),
+    /// Not known yet: looked at again when it comes, or when all has come.
+    Unknown,
     /// The engine keeps what it has.
     Stay,
     /// The engine has it already.
@@ -52,6 +56,8 @@ struct Batch {
     bytes: usize,
     /// Its routes are edits (alone) or first ones (together).
     edit: bool,
+    /// It is not to be parted: see [`Session::gather`].
+    whole: bool,
 }
 
 impl Batch {
@@ -60,6 +66,9 @@ impl Batch {
     }
 
     fn full(&self, kind: ResourceKind) -> bool {
+        if self.whole {
+            return false;
+        }
         let count = self.resources.len() + self.removed.len();
         let limit = match kind {
             ResourceKind::Route if self.edit => 1,
@@ -77,6 +86,9 @@ impl Session {
         for kind in ResourceKind::ALL {
             let flights = if kind == ResourceKind::Route { ROUTE_FLIGHTS_MAX } else { 1 };
             while self.ledger(kind).flights.len() < flights {
+                if self.ledger(kind).answer_due && !cache.told(kind) {
+                    break;
+                }
                 let batch = self.gather(cache, kind, now);
                 let ledger = self.ledger_mut(kind);
                 let bare = ledger.answer_due && ledger.owed.is_empty();
@@ -94,11 +106,18 @@ impl Session {
         let flights: usize = self.ledgers.iter().map(|ledger| ledger.flights.len()).sum();
         if asked && pending == 0 && flights == 0 && !std::mem::replace(&mut self.synced, true) {
             step.events.push(Event::Synced);
+            if self.relay && !std::mem::replace(&mut self.told_complete, true) {
+                self.nonce += 1;
+                step.responses.push(relay::complete(self.nonce));
+            }
         }
     }
 
+    /// A starting Envoy opens its listeners when the tables of the first scopes it
+    /// was told of are there: told of some, it would answer 404 for the others.
     fn gather(&mut self, cache: &Cache, kind: ResourceKind, now: Instant) -> Batch {
-        let mut batch = Batch::default();
+        let whole = kind == ResourceKind::ScopedRoute && self.ledger(kind).answer_due;
+        let mut batch = Batch { whole, ..Batch::default() };
         while let Some(group) = self.ledger_mut(kind).suspects.pop_front() {
             for name in group {
                 let owed = self.ledger_mut(kind).owed.get_mut(&name);
@@ -139,6 +158,7 @@ impl Session {
             }
             Verdict::Remove => batch.removed.push(name.clone()),
             Verdict::Leave => self.leave(kind, name, now),
+            Verdict::Unknown => {}
             Verdict::Wait(need) => {
                 let waiter = ResourceKey { kind, name: name.clone() };
                 self.waiting.entry(need).or_default().insert(waiter);
@@ -162,6 +182,8 @@ impl Session {
         let empty = held.has == Has::Nothing;
         let Some(entry) = find(cache, kind, name) else {
             return match (empty, asked) {
+                // It may be on its way: nobody has said yet that it is not there.
+                _ if !cache.complete() => Verdict::Unknown,
                 (true, true) => Verdict::Remove,
                 (true, false) => Verdict::InOrder,
                 (false, _) if *released || at_once(kind) => Verdict::Remove,
@@ -207,7 +229,7 @@ impl Session {
     }
 
     fn send(&mut self, cache: &Cache, kind: ResourceKind, batch: Batch) -> Response {
-        let Batch { resources, mut removed, bytes: _, edit: _ } = batch;
+        let Batch { resources, mut removed, bytes: _, edit: _, whole: _ } = batch;
         self.nonce += 1;
         let mut names = Vec::with_capacity(resources.len() + removed.len());
         let mut items = Vec::with_capacity(resources.len());
@@ -219,9 +241,11 @@ impl Session {
             if kind == ResourceKind::Secret {
                 if key.name == name { self.aliases.own(&name) } else { self.aliases.alias(&name) }
             }
+            let metadata = if self.relay { relay::metadata(&needs) } else { Bytes::new() };
             let sent = Sent { source: key, version, needs };
             self.fly(kind, &name, Some(sent));
-            items.push(Item { name: name.clone(), version, named_body: kind == ResourceKind::Secret, body });
+            let named_body = kind == ResourceKind::Secret;
+            items.push(Item { name: name.clone(), version, named_body, body, metadata });
             names.push(name);
         }
         for name in &removed {

@@ -8,7 +8,7 @@ use super::{
     names::find,
 };
 use crate::{
-    server::{cache::Cache, refusal},
+    server::{cache::Cache, refusal, relay},
     xds::{Name, ResourceKey, ResourceKind},
 };
 use std::time::Instant;
@@ -109,13 +109,16 @@ impl Session {
             tracing::warn!(?kind, message, "An engine refused removals");
             return;
         }
-        let culprit = match &sets[..] {
-            [_] => Some(0),
-            _ => refusal::named(message, sets.iter().map(|(name, ..)| name))
+        // A relay has found out which one it was.
+        let (told, message) = relay::culprit(message).map_or((None, message), |(n, m)| (Some(n), m));
+        let culprit = match (&sets[..], told) {
+            (_, Some(told)) => sets.iter().position(|(name, ..)| **name == *told),
+            ([_], None) => Some(0),
+            (_, None) => refusal::named(message, sets.iter().map(|(name, ..)| name))
                 .and_then(|named| sets.iter().position(|(name, ..)| name == named)),
         };
         if let Some(at) = culprit {
-            let alone = sets.len() == 1;
+            let alone = sets.len() == 1 || told.is_some();
             let (name, flying, sent) = sets.swap_remove(at);
             self.condemn(cache, &name, flying, sent, alone, message, now, step);
         }
