@@ -58,9 +58,17 @@ pub struct Plan {
     /// Names in the certificate of the xDS server, besides its address.
     pub names: Vec<String>,
     pub loopback_endpoints: bool,
-    /// Envoys to run beside the control plane.
-    pub engines: u16,
+    pub engines: Engines,
+}
+
+/// Engines to run beside the control plane.
+#[derive(Debug, Clone, Default)]
+pub struct Engines {
+    pub count: u16,
+    /// Worker threads of each Envoy.
     pub concurrency: Option<NonZeroU32>,
+    /// A folder in memory for their private keys; none: one of their choice.
+    pub keys: Option<PathBuf>,
 }
 
 /// Why a site cannot start.
@@ -152,7 +160,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     let pipeline = Pipeline::new(desired, ledger_thread.clone(), zones, fleet.clone(), kept, serials);
     let (query_sender, queries) = mpsc::channel(QUERIES_MAX);
 
-    let supervisor = match plan.engines {
+    let supervisor = match plan.engines.count {
         0 => None,
         _ => {
             let specs = engines::specs(&plan, &settings, &trust, xds_address)?;
@@ -196,7 +204,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         });
     }
     let up = engines::write_up(&plan.state, admin_address, dns_address, xds_address)?;
-    tracing::info!(admin = %admin_address, dns = ?dns_address, xds = %xds_address, engines = plan.engines, "Tidegate is up");
+    tracing::info!(admin = %admin_address, dns = ?dns_address, xds = %xds_address, engines = plan.engines.count, "Tidegate is up");
     let outcome = tokio::select! {
         told = told() => Ok(told),
         Some(ended) = tasks.join_next() => Err(AppError::Ended(ended.unwrap_or("a task that broke"))),

@@ -8,6 +8,8 @@ mod support;
 mod edge;
 #[path = "envoy/edits.rs"]
 mod edits;
+#[path = "envoy/engine.rs"]
+mod engine;
 #[path = "envoy/endpoints.rs"]
 mod endpoints;
 #[path = "envoy/join.rs"]

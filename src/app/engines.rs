@@ -1,6 +1,6 @@
 //! The engines of `tidegate up`, and where everything listens.
 
-use super::{AppError, Plan, bind, engine::module, file, trust::Trust};
+use super::{AppError, Engines, Plan, bind, engine::module, file, trust::Trust};
 use crate::{
     admin::{Processes, Supervised},
     engine::{self, AgentSpec, EngineProcess, Report, Supervisor},
@@ -52,13 +52,14 @@ pub(super) fn specs(
         let path = std::path::absolute(path).map_err(file(path))?;
         Ok::<_, AppError>(path.display().to_string())
     };
+    let Engines { count, concurrency, keys } = &plan.engines;
     let mut arguments = vec!["--envoy".to_owned(), text(&settings.find_envoy()?)?];
     arguments.extend(["--module".to_owned(), text(&module(settings)?)?]);
     arguments.extend(["--server".to_owned(), xds.to_string()]);
-    if let Some(threads) = plan.concurrency {
+    if let Some(threads) = concurrency {
         arguments.extend(["--concurrency".to_owned(), threads.to_string()]);
     }
-    if let Some(share) = 100_u16.checked_div(plan.engines) {
+    if let Some(share) = 100_u16.checked_div(*count) {
         arguments.extend(["--memory-share".to_owned(), share.max(1).to_string()]);
     }
     let home = std::path::absolute(home(&plan.state)).map_err(file(&plan.state))?;
@@ -68,9 +69,12 @@ pub(super) fn specs(
         let folder = files.certificate.parent().expect("files are in a folder");
         let mut arguments = arguments.clone();
         arguments.extend(["--files".to_owned(), text(folder)?]);
+        if let Some(keys) = keys {
+            arguments.extend(["--keys".to_owned(), text(&keys.join(&name))?]);
+        }
         Ok(AgentSpec { home: engine::directory(&home, &name), name, arguments, log: settings.log.clone() })
     };
-    (0..plan.engines).map(spec).collect()
+    (0..*count).map(spec).collect()
 }
 
 /// How the engines are, for the admin API.

@@ -2,7 +2,7 @@
 
 use super::output::{Exit, Failure};
 use crate::{
-    app::{self, Plan},
+    app::{self, Engines, Plan},
     base::chain,
     settings::Settings,
     telemetry::{self, LogForm},
@@ -32,6 +32,9 @@ pub(super) struct UpArgs {
     /// Worker threads of each Envoy; default: one a core.
     #[arg(long)]
     concurrency: Option<NonZeroU32>,
+    /// Folder on a tmpfs where engines keep private keys; default: one in /dev/shm.
+    #[arg(long, value_name = "DIR")]
+    keys: Option<PathBuf>,
 }
 
 /// Runs the control plane and DNS alone, for Envoys elsewhere.
@@ -75,15 +78,15 @@ struct SiteArgs {
 }
 
 pub(super) fn up(args: UpArgs) -> Result<Exit, Failure> {
-    let UpArgs { site, engines, concurrency } = args;
-    start(site, engines, concurrency)
+    let UpArgs { site, engines, concurrency, keys } = args;
+    start(site, Engines { count: engines, concurrency, keys })
 }
 
 pub(super) fn serve(args: ServeArgs) -> Result<Exit, Failure> {
-    start(args.site, 0, None)
+    start(args.site, Engines::default())
 }
 
-fn start(args: SiteArgs, engines: u16, concurrency: Option<NonZeroU32>) -> Result<Exit, Failure> {
+fn start(args: SiteArgs, engines: Engines) -> Result<Exit, Failure> {
     let SiteArgs { folders, state, admin, dns, xds, names, allow_loopback_endpoints, log_json } = args;
     let settings = Settings::from_environment().map_err(|why| Failure::usage(why.to_string()))?;
     let form = if log_json { LogForm::Json } else { LogForm::Human };
@@ -101,7 +104,6 @@ fn start(args: SiteArgs, engines: u16, concurrency: Option<NonZeroU32>) -> Resul
         names,
         loopback_endpoints: allow_loopback_endpoints,
         engines,
-        concurrency,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match runtime.block_on(app::run(plan, settings)) {

@@ -58,6 +58,8 @@ const POLL: Duration = Duration::from_millis(15);
 pub struct Live {
     /// Manifests in `objects`, what the product keeps in `state`, its log in `log`.
     home: tempfile::TempDir,
+    /// Private keys of engines, in memory.
+    keys: tempfile::TempDir,
     engines: usize,
     process: Child,
     admin: SocketAddr,
@@ -80,8 +82,9 @@ impl Live {
         }
         write(home.path(), "pool", &documents(&[pool(free_network())]));
         write(home.path(), "start", &documents(manifests));
-        let (process, admin, dns) = spawn(home.path(), engines);
-        let live = Self { home, engines, process, admin, dns };
+        let keys = tempfile::Builder::new().prefix("tidegate-live-").tempdir_in("/dev/shm").expect("a tmpfs");
+        let (process, admin, dns) = spawn(home.path(), keys.path(), engines);
+        let live = Self { home, keys, engines, process, admin, dns };
         live.wait_ready();
         live
     }
@@ -213,22 +216,65 @@ impl Live {
         self.process.wait().expect("it is our child");
     }
 
-    /// Ends one of [`Live::envoys`] as a crash would.
-    pub fn kill_envoy(&self, id: u32) {
+    /// Process ids of the engines around them, in order.
+    #[must_use]
+    pub fn engines(&self) -> Vec<u32> {
+        let all = processes::running(Path::new(env!("CARGO_BIN_EXE_tidegate")), self.home.path());
+        all.into_iter().filter(|id| *id != self.process.id()).collect()
+    }
+
+    /// Ends one of [`Live::envoys`] or [`Live::engines`] as a crash would.
+    pub fn kill(&self, id: u32) {
         processes::kill(id);
+    }
+
+    /// Has one of [`Live::engines`] hand its Envoy over (SIGHUP).
+    pub fn hang_up(&self, id: u32) {
+        processes::hang_up(id);
+    }
+
+    /// Starts the engine that a dead control plane would, as an operator or systemd does.
+    #[must_use]
+    pub fn run_engine_by_hand(&self) -> ByHand {
+        let name = "engine-0";
+        let xds = fs::read_to_string(self.state().join("xds.address")).expect("it was written at the start");
+        let command = Command::new(env!("CARGO_BIN_EXE_tidegate"))
+            .args(["engine", "--server", xds.trim(), "--state"])
+            .arg(self.state().join("engines").join(name))
+            .arg("--files")
+            .arg(self.state().join("trust/engines").join(name))
+            .arg("--keys")
+            .arg(self.keys().join(name))
+            .env("TIDEGATE_ENVOY", parts::envoy())
+            .env("TIDEGATE_MODULE", parts::module())
+            .stderr(Stdio::null())
+            .spawn();
+        ByHand(command.expect("it was built with this test"))
+    }
+
+    /// What the product keeps, in files.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    /// What its engines keep in memory.
+    #[must_use]
+    pub fn keys(&self) -> &Path {
+        self.keys.path()
     }
 
     /// Starts another on the same folders, which must end by itself; gives its exit
     /// code and what it said.
     #[must_use]
     pub fn second(&self) -> (Option<i32>, String) {
-        let output = command(self.home.path(), self.engines).output().expect("it was built with this test");
+        let output = command(self.home.path(), self.keys.path(), self.engines).output().expect("it was built with this test");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Starts the control plane again, on the same folders.
     pub fn start_again(&mut self) {
-        let (process, admin, dns) = spawn(self.home.path(), self.engines);
+        let (process, admin, dns) = spawn(self.home.path(), self.keys.path(), self.engines);
         (self.process, self.admin, self.dns) = (process, admin, dns);
         self.wait_ready();
     }
@@ -278,6 +324,18 @@ impl Live {
     }
 }
 
+/// A process of [`Live::run_engine_by_hand`].
+pub struct ByHand(Child);
+
+impl ByHand {
+    /// Asks it to end, and waits.
+    pub fn end(&mut self) {
+        processes::ask_to_end(self.0.id());
+        let code = self.0.wait().expect("it is our child");
+        assert!(code.success(), "ended with {code}");
+    }
+}
+
 impl Drop for Live {
     fn drop(&mut self) {
         let running = matches!(self.process.try_wait(), Ok(None));
@@ -300,7 +358,7 @@ impl Drop for Live {
     }
 }
 
-fn command(home: &Path, engines: usize) -> Command {
+fn command(home: &Path, keys: &Path, engines: usize) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command
         .arg("up")
@@ -309,6 +367,8 @@ fn command(home: &Path, engines: usize) -> Command {
         .arg(home.join("state"))
         .args(["--admin", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--allow-loopback-endpoints"])
         .args(["--engines", &engines.to_string()])
+        .arg("--keys")
+        .arg(keys)
         .env("TIDEGATE_ENVOY", parts::envoy())
         .env("TIDEGATE_MODULE", parts::module())
         .env("NO_COLOR", "1")
@@ -316,11 +376,11 @@ fn command(home: &Path, engines: usize) -> Command {
     command
 }
 
-fn spawn(home: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
+fn spawn(home: &Path, keys: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
     let said = home.join("state/up.json");
     let _ = fs::remove_file(&said);
     let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).expect("a log");
-    let mut process = command(home, engines)
+    let mut process = command(home, keys, engines)
         .stdout(log.try_clone().expect("a log"))
         .stderr(log)
         .spawn()

@@ -52,6 +52,11 @@ pub(super) fn kill(id: u32) {
     signal(id, Signal::KILL);
 }
 
+/// SIGHUP.
+pub(super) fn hang_up(id: u32) {
+    signal(id, Signal::HUP);
+}
+
 fn signal(id: u32, signal: Signal) {
     let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
     // It may have ended meanwhile.
