@@ -24,10 +24,10 @@ test: envoy tools build ## everything, against stock Envoy and real DNS tools
 	  TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$$module" $(CARGO) test --workspace --no-fail-fast
 	$(MAKE) demo CHECK=1
 
-bench: envoy ## change-to-served latency at 100, 1,000 and 10,000 hosts
+bench: envoy ## all figures of BENCHMARKS.md (ARGS="--only restart": a part of them)
 	$(CARGO) build --release -p tidegate-module
 	TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(CURDIR)/target/release/libtidegate_module.so" \
-	  $(CARGO) bench --bench served
+	  $(CARGO) bench --bench served -- $(ARGS)
 
 golden: ## write the golden files anew; look at the diff
 	GOLDEN_WRITE=1 $(CARGO) test --test golden

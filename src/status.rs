@@ -80,6 +80,9 @@ pub struct EngineStatus {
     /// what it needs (see `nacks`); `NOT SENT` before it has asked.
     pub sync: String,
     pub synced: bool,
+    /// Resources and removals sent on its xDS stream, since it is up: none to an engine
+    /// that came back with all of them.
+    pub sent: u64,
     /// What it refused of what is published now, and why it is not well: its own words.
     pub nacks: Vec<String>,
 }

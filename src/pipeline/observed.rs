@@ -127,6 +127,7 @@ impl Observed {
                 ..EngineStatus::default()
             });
             engine.synced |= stream.synced;
+            engine.sent += stream.sent;
         }
         for engine in engines.values_mut() {
             engine.sync = if engine.synced { "SYNCED" } else { "STALE" }.to_owned();

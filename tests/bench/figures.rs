@@ -1,9 +1,9 @@
 //! Figures, and how they are shown: JSON lines, a table, BENCHMARKS.md.
 
-use crate::machine;
-use std::{fmt::Write, fs, path::Path, time::Duration};
+use crate::harness::machine;
+use std::{fs, path::Path, time::Duration};
 
-/// One figure. Lower is better in all of them.
+/// One figure. Lower is better wherever there is a goal.
 #[derive(Debug, Clone)]
 pub struct Figure {
     pub name: String,
@@ -29,6 +29,12 @@ impl Figure {
 
     pub fn foreign(self, foreign: f64) -> Self {
         Self { foreign, ..self }
+    }
+
+    /// A line of JSON on stdout.
+    pub fn print(self) -> Self {
+        println!("{}", self.json());
+        self
     }
 
     pub fn met(&self) -> Option<bool> {
@@ -73,42 +79,65 @@ impl Spread {
     }
 }
 
-/// One line a name, one column a size.
-pub fn table(figures: &[Figure]) -> String {
-    let mut sizes: Vec<usize> = figures.iter().map(|figure| figure.n).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
+/// Two tables: what was measured at several sizes, a column each; and the rest.
+pub fn tables(figures: &[Figure]) -> String {
     let mut names: Vec<(&str, &str)> = Vec::new();
     for figure in figures {
         if !names.contains(&(&figure.name, figure.unit)) {
             names.push((&figure.name, figure.unit));
         }
     }
-    let mut text = "| figure | unit |".to_owned();
-    sizes.iter().for_each(|n| write!(text, " {n} hosts |").expect("a string takes all"));
-    text += " goal | met |\n|---|---|";
-    text += &"---|".repeat(sizes.len() + 2);
-    for (name, unit) in names {
-        write!(text, "\n| {name} | {unit} |").expect("a string takes all");
-        let of = |n| figures.iter().rev().find(|f| f.n == n && f.name == name && f.unit == unit);
-        for n in &sizes {
-            let value = of(*n).map_or_else(|| "-".to_owned(), |figure| shown(figure.value));
-            write!(text, " {value} |").expect("a string takes all");
-        }
-        let judged = sizes.iter().rev().find_map(|n| of(*n).filter(|figure| figure.goal.is_some()));
-        let (goal, met) = judged.map_or_else(Default::default, |figure| {
-            let met = if figure.met() == Some(true) { "yes" } else { "**MISSED**" };
-            (figure.goal.map(shown).unwrap_or_default(), met)
-        });
-        write!(text, " {goal} | {met} |").expect("a string takes all");
+    let rows = names.into_iter().map(|(name, unit)| {
+        let of = figures.iter().filter(|figure| figure.name == name && figure.unit == unit);
+        of.collect::<Vec<_>>()
+    });
+    let (grown, single): (Vec<_>, Vec<_>) = rows.partition(|row| row.iter().any(|f| f.n != row[0].n));
+    let mut sizes: Vec<usize> = grown.iter().flatten().map(|figure| figure.n).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let mut text = String::new();
+    if !grown.is_empty() {
+        let columns: Vec<_> = sizes.iter().map(|n| format!("{n} hosts")).collect();
+        text += &head(&columns);
     }
-    text + "\n"
+    for row in grown {
+        let of = |n: &usize| row.iter().rev().find(|figure| figure.n == *n);
+        let values = sizes.iter().map(|n| of(n).map_or_else(|| "-".to_owned(), |f| shown(f.value)));
+        let judged = row.iter().rev().find(|figure| figure.goal.is_some()).unwrap_or(&row[0]);
+        text += &line(judged, values.collect());
+    }
+    if !single.is_empty() {
+        text += "\n";
+        text += &head(&["hosts".to_owned(), "value".to_owned()]);
+    }
+    for row in single {
+        let figure = row[row.len() - 1];
+        text += &line(figure, vec![figure.n.to_string(), shown(figure.value)]);
+    }
+    text
+}
+
+fn head(columns: &[String]) -> String {
+    let rule = "---|".repeat(columns.len() + 4);
+    format!("| figure | unit | {} | goal | met |\n|{rule}\n", columns.join(" | "))
+}
+
+fn line(figure: &Figure, values: Vec<String>) -> String {
+    let met = match figure.met() {
+        Some(true) => "yes",
+        Some(false) => "**MISSED**",
+        None => "",
+    };
+    let goal = figure.goal.map(shown).unwrap_or_default();
+    let Figure { name, unit, .. } = figure;
+    format!("| {name} | {unit} | {} | {goal} | {met} |\n", values.join(" | "))
 }
 
 fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
+        0.0 => "0".to_owned(),
         size if size >= 0.1 => format!("{value:.2}"),
         _ => format!("{value:.4}"),
     }
@@ -121,6 +150,6 @@ const NOTES: &str = "## What limits it";
 pub fn write_page(path: &Path, head: &str, figures: &[Figure]) {
     let before = fs::read_to_string(path).unwrap_or_default();
     let notes = before.find(NOTES).map_or_else(|| format!("{NOTES}\n"), |at| before[at..].to_owned());
-    let page = format!("{head}\n{}\n{notes}", table(figures));
+    let page = format!("{head}\n{}\n{notes}", tables(figures));
     fs::write(path, page).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
 }

@@ -1,5 +1,9 @@
 //! What /proc says: CPU and memory of our processes, and who else is at work.
 
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 use std::{
     collections::BTreeMap,
     fs,
@@ -10,7 +14,7 @@ use std::{
 /// hundredths of a second, as much as ten changes take. A thread that ended
 /// counts with what it had when last looked at.
 pub struct Cpu {
-    pid: u32,
+    pub pid: u32,
     threads: BTreeMap<String, u64>,
 }
 
@@ -66,6 +70,23 @@ fn busy() -> Duration {
     // user nice system idle iowait irq softirq steal; guest time is in user.
     let busy = ticks.iter().take(8).enumerate().filter(|(at, _)| !matches!(at, 3 | 4));
     Duration::from_millis(busy.map(|(_, ticks)| ticks * 10).sum())
+}
+
+/// The cores that this process may run on.
+pub fn cores() -> Vec<usize> {
+    let set = sched_getaffinity(None).expect("a process knows its cores");
+    (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
+}
+
+/// Holds all threads that a process has now to these cores.
+pub fn hold(pid: u32, cores: &[usize]) {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    for task in tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).filter_map(Pid::from_raw) {
+        // It may have ended meanwhile.
+        let _ = sched_setaffinity(Some(task), &set);
+    }
 }
 
 /// The load average over one minute.

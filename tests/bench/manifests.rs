@@ -1,6 +1,6 @@
 //! What the site is told: the objects of a real one, a file for each host.
 
-use crate::tls::Leaf;
+use crate::harness::tls::Leaf;
 
 /// The namespace of all hosts.
 const NAMESPACE: &str = "bench";

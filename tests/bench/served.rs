@@ -1,11 +1,11 @@
 //! `make bench`: from a file moved into place to the answer that shows it, through
-//! one stock Envoy, with 100, 1,000 and 10,000 hosts.
+//! one stock Envoy, with 100, 1,000 and 10,000 hosts; and what that takes of the
+//! machine, with many engines, under many changes, over a restart.
 //!
-//! *Takes* sizes and repeats. *Gives* a line of JSON for each figure on stdout and
-//! in `target/bench/results.jsonl`, a table, and BENCHMARKS.md. *Invariants*: the
-//! clock starts just before rename(2) and stops at the right answer; what others
-//! take of the machine meanwhile stands beside each figure; a missed goal is
-//! printed as missed. *To add one*: a method of [`scenes::Scene`].
+//! *Takes* what to measure. *Gives* a line of JSON for each figure on stdout and in
+//! `target/bench/results.jsonl`, a table, and BENCHMARKS.md. *Invariants*: a missed
+//! goal is printed as missed; the page of the repository is written by a whole run
+//! alone. *To add one*: see [`harness`].
 #![allow(unreachable_pub, reason = "the modules of a bench are its own")]
 #![allow(
     clippy::disallowed_methods,
@@ -13,17 +13,14 @@
     reason = "a bench measures with the clock and prints"
 )]
 
-mod backend;
-mod figures;
-mod machine;
-mod manifests;
-mod probe;
-mod scenes;
-mod site;
-mod tls;
+#[path = "harness.rs"]
+mod harness;
 
-use figures::Figure;
-use scenes::{GOAL_HOSTS, Options, Scene};
+use harness::{
+    Options,
+    figures::{self, Figure},
+    machine,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -31,101 +28,62 @@ use std::{
     time::Duration,
 };
 
-const USAGE: &str = "cargo bench --bench served -- [--n 100,1000,10000] [--reps 30] [--idle SECONDS]
-  [--kind plain|tls|all] [--only NAME] [--own-services] [--max-foreign CORES] [--concurrency 1]
+const USAGE: &str = "cargo bench --bench served -- [--only NAME] [--small] [--kind plain|tls|all]
+  [--n 100,1000,10000] [--reps 30] [--rounds 5] [--idle SECONDS] [--probes 100] [--churn 500]
+  [--load SECONDS] [--own-services] [--max-foreign CORES] [--concurrency 1]
+--only takes a part of a row's name: 'new host', 'restart', 'simulated engines', 'request rate', ...
+--small makes every measurement once, at 50 hosts: to try the harness.
 Needs TIDEGATE_ENVOY and TIDEGATE_MODULE: `make bench` sets them.";
 
-const SIZES: [usize; 3] = [100, 1_000, GOAL_HOSTS];
-/// CPU of a change at the largest size against the smallest.
-const GROWTH_MAX: f64 = 1.2;
-
-struct Arguments {
-    options: Options,
-    plain: bool,
-    tls: bool,
-    /// As `make bench` calls it: only then the page of the repository is written.
-    whole: bool,
-}
-
 fn main() {
-    let Some(arguments) = arguments() else {
+    let Some((options, whole)) = arguments() else {
         eprintln!("{USAGE}");
         std::process::exit(2);
     };
-    let Arguments { options, plain, tls, whole } = arguments;
     for name in ["TIDEGATE_ENVOY", "TIDEGATE_MODULE"] {
         assert!(std::env::var_os(name).is_some(), "{name} is not set\n{USAGE}");
     }
-    let backend_port = backend::start(&manifests::BACKENDS);
-    let authority = tls::Authority::new();
-    let mut figures = Vec::new();
-    let kinds = [(plain, None), (tls, Some(&authority))];
-    for (_, authority) in kinds.into_iter().filter(|(wanted, _)| *wanted) {
-        for n in &options.sizes {
-            figures.extend(Scene::load(&options, *n, authority, backend_port).measure());
-        }
+    let figures = harness::run(&options);
+    if figures.is_empty() {
+        eprintln!("nothing is called '{}'\n{USAGE}", options.only);
+        std::process::exit(2);
     }
-    let growth = growth(&figures, &options.sizes);
-    growth.iter().for_each(|figure| println!("{}", figure.json()));
-    figures.extend(growth);
     write(&figures, &options, whole);
 }
 
-fn arguments() -> Option<Arguments> {
-    let mut options = Options {
-        sizes: SIZES.to_vec(),
-        reps: 30,
-        idle: Duration::from_secs(35),
-        foreign_max: 0.3,
-        concurrency: 1,
-        own_services: false,
-        only: String::new(),
-    };
-    let (mut plain, mut tls, mut whole) = (true, true, !cfg!(debug_assertions));
-    let mut words = std::env::args().skip(1);
+/// What to measure, and whether it is all that `make bench` does.
+fn arguments() -> Option<(Options, bool)> {
+    // `cargo bench` adds the first.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let whole = words.is_empty() && !cfg!(debug_assertions);
+    let small = words.iter().any(|word| word == "--small");
+    let mut options = if small { Options::small() } else { Options::full() };
+    let mut words = words.into_iter().filter(|word| word != "--small");
     while let Some(word) = words.next() {
-        // `cargo bench` adds it.
-        if word == "--bench" {
-            continue;
-        }
-        whole = false;
         if word == "--own-services" {
             options.own_services = true;
             continue;
         }
         let value = words.next()?;
+        let seconds = || value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let count = || value.parse().ok().filter(|count| *count > 0);
         match word.as_str() {
             "--n" => options.sizes = value.split(',').map(|n| n.parse().ok()).collect::<Option<_>>()?,
-            "--reps" => options.reps = value.parse().ok().filter(|reps| *reps > 0)?,
-            "--idle" => options.idle = Duration::from_secs(value.parse().ok()?),
+            "--reps" => options.reps = count()?,
+            "--rounds" => options.rounds = count()?,
+            "--idle" => options.idle = seconds()?,
+            "--probes" => options.probes = count()?,
+            "--churn" => options.churn = count()?,
+            "--load" => options.load = seconds()?,
             "--max-foreign" => options.foreign_max = value.parse().ok()?,
             "--concurrency" => options.concurrency = value.parse().ok()?,
             "--only" => options.only = value,
-            "--kind" => (plain, tls) = (value != "tls", value != "plain"),
+            "--kind" => (options.plain, options.tls) = (value != "tls", value != "plain"),
             _ => return None,
         }
     }
-    // Repeats take a host each, and three more show endpoints.
-    options.sizes.iter().all(|n| *n >= 50 && *n > options.reps).then_some(Arguments {
-        options,
-        plain,
-        tls,
-        whole,
-    })
-}
-
-/// What a change costs the control plane at the largest size, against the smallest.
-fn growth(figures: &[Figure], sizes: &[usize]) -> Vec<Figure> {
-    let (Some(least), Some(most)) = (sizes.iter().min(), sizes.iter().max()) else { return Vec::new() };
-    let costs =
-        figures.iter().filter(|figure| figure.n == *most && figure.name.ends_with("control plane CPU, p50"));
-    let ratio = |figure: &Figure| {
-        let small = figures.iter().find(|other| other.n == *least && other.name == figure.name)?;
-        let name = figure.name.replace("CPU, p50", &format!("CPU against {least} hosts"));
-        let ratio = Figure::new(name, *most, figure.value / small.value, "x").foreign(figure.foreign);
-        Some(if *most == GOAL_HOSTS && *least == SIZES[0] { ratio.goal(GROWTH_MAX) } else { ratio })
-    };
-    if least == most { Vec::new() } else { costs.filter_map(ratio).collect() }
+    // Repeats take a host each at both ends; those in the middle stay as they were.
+    options.sizes.iter().all(|n| *n >= 50 && *n > 2 * options.reps + 10).then_some((options, whole))
 }
 
 fn write(figures: &[Figure], options: &Options, whole: bool) {
@@ -136,7 +94,7 @@ fn write(figures: &[Figure], options: &Options, whole: bool) {
     fs::write(folder.join("results.jsonl"), lines).expect("the target folder is ours");
     let page = if whole { root.join("BENCHMARKS.md") } else { folder.join("BENCHMARKS.md") };
     figures::write_page(&page, &head(figures, options, root), figures);
-    println!("\n{}", figures::table(figures));
+    println!("\n{}", figures::tables(figures));
     println!("Written: {} and {}", folder.join("results.jsonl").display(), page.display());
     let missed = figures.iter().filter(|figure| figure.met() == Some(false)).count();
     println!("Goals missed: {missed}");
@@ -172,7 +130,15 @@ Written by `make bench` (tests/bench/served.rs); only what was measured in that 
   connection (TLS: new connections), polled each 0.3 ms beside the time a request takes; before each repeat
   both processes were quiet for 300 ms. CPU: from then until the next quiet, read in nanoseconds from /proc.
 * All hosts have one path and {services}; TLS: one P-256 leaf a host, new ones never visited before.
-  Idle CPU is over {idle} s; all files are scanned each 30 s.
+  Idle CPU is over {idle} s; all files are scanned each 30 s. 10 changes/s: routes edited in turn over as long.
+* Churn: half of all routes, each to a new path, at {churn}/s over the whole run, or all files moved into place as
+  fast as one thread can. Probes are edits of routes of the other half, {probes} of them, or one in each burst.
+* Restart: SIGKILL, and `tidegate up` again at once, on the same state; from just before exec to /readyz (asked each
+  4 ms), and to a new host answering whose file was put there just before exec. Of {rounds}, half of them with one.
+* Simulated engines: in one thread of the bench, each with a TCP connection, mTLS and a delta ADS stream of its own,
+  asking as Envoy does and acknowledging at once. First send and last ACK are taken there.
+* Request rate: both Envoys have one worker and are held to one core; client ({connections} kept connections, one
+  request under way on each) and backends have the other. Medians of {rounds} rounds of {load} s that alternate.
 * Goals are those of 10,000 hosts. The same definitions as the baseline of Contour and Envoy Gateway.
 ",
         machine = machine::describe(),
@@ -185,5 +151,10 @@ Written by `make bench` (tests/bench/served.rs); only what was measured in that 
         reps = options.reps,
         services = if options.own_services { "a Service of their own" } else { "share one Service" },
         idle = options.idle.as_secs(),
+        churn = options.churn,
+        probes = options.probes,
+        rounds = options.rounds,
+        connections = harness::CONNECTIONS,
+        load = options.load.as_secs_f64(),
     )
 }

@@ -1,6 +1,6 @@
 //! One authority, a P-256 leaf for each host, and a client that checks both.
 
-use crate::probe::{self, Answer};
+use crate::harness::probe::{self, Answer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, pki_types::ServerName};
 use std::{

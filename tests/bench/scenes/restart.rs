@@ -1,0 +1,102 @@
+//! The control plane killed and started again while Envoy serves on.
+
+use super::{CHANGE_MAX, POLL, Scene};
+use crate::harness::{
+    figures::Spread,
+    machine::Foreign,
+    manifests::{self, host, host_file},
+    processes::Role,
+};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+pub(super) const NAME: &str = "restart";
+/// How often readiness is asked for: 20 ms would be a part of what is measured.
+const READY_POLL: Duration = Duration::from_millis(4);
+
+/// Goals (issue 4).
+const SYNCED_S: f64 = 1.0;
+const SERVED_S: f64 = 1.0;
+const SENT: f64 = 0.0;
+
+/// What one restart took, from just before exec.
+struct Restart {
+    synced: Duration,
+    served: Option<Duration>,
+    /// Resources sent to the engine.
+    sent: f64,
+    /// Requests of hosts that were there before, which failed meanwhile.
+    failed: usize,
+}
+
+impl Scene<'_> {
+    pub(super) fn restarts(&mut self) {
+        self.endpoint_of_a_is_a();
+        let foreign = Foreign::start(self.site.used().all);
+        let (mut same, mut new) = (Vec::new(), Vec::new());
+        for _ in 0..self.options.rounds {
+            same.push(self.restart(false));
+            new.push(self.restart(true));
+        }
+        let used = self.site.used();
+        let foreign = foreign.cores(used.all);
+        let sent = same.iter().map(|restart| restart.sent).fold(0.0, f64::max);
+        let failed: usize = same.iter().chain(&new).map(|restart| restart.failed).sum();
+        let synced = same.iter().chain(&new).map(|restart| restart.synced).collect();
+        let served = new.iter().filter_map(|restart| restart.served).collect();
+        for (what, all, goal) in
+            [("last engine in sync", synced, SYNCED_S), ("a new object served", served, SERVED_S)]
+        {
+            let all = Spread::of(all);
+            let name = format!("{NAME}: {what}");
+            self.figure(&format!("{name}, p50"), all.quantile_ms(0.5) / 1e3, "s", Some(goal), foreign);
+            self.figure(&format!("{name}, max"), all.quantile_ms(1.0) / 1e3, "s", None, foreign);
+        }
+        self.figure(&format!("{NAME}: resources sent again, max"), sent, "", Some(SENT), foreign);
+        #[expect(clippy::cast_precision_loss)]
+        self.figure(&format!("{NAME}: requests that failed"), failed as f64, "", Some(0.0), foreign);
+        self.memory(&format!("after {NAME}"));
+    }
+
+    /// With a new host whose file is written just before exec, or without.
+    fn restart(&mut self, with_new: bool) -> Restart {
+        self.site.quiet(self.options.foreign_max);
+        let envoy = self.site.pid(Role::Envoy);
+        let new = with_new.then(|| {
+            let number = self.hosts;
+            self.hosts += 1;
+            number
+        });
+        self.site.crash();
+        if let Some(number) = new {
+            let text = manifests::ingress(number, "svc-a", &[], false);
+            self.site.folder().put(&host_file(number), &text);
+        }
+        self.site.start_again();
+        let (mut synced, mut served, mut failed) = (None, None, 0);
+        let mut asked = Instant::now();
+        while synced.is_none() || (new.is_some() && served.is_none()) {
+            if !self.probe.get(&host(self.n / 2), "/").is_ok_and(|answer| answer.is_from("a")) {
+                failed += 1;
+            }
+            if let Some(number) = new.filter(|_| served.is_none())
+                && self.probe.get(&host(number), "/").is_ok_and(|answer| answer.is_from("a"))
+            {
+                served = Some(self.site.started.elapsed());
+            }
+            if synced.is_none() && asked.elapsed() > READY_POLL {
+                synced = self.site.ready().then(|| self.site.started.elapsed());
+                asked = Instant::now();
+            }
+            assert!(self.site.started.elapsed() < CHANGE_MAX, "synced: {synced:?}, served: {served:?}");
+            sleep(POLL);
+        }
+        self.site.find_processes();
+        assert!(self.site.pid(Role::Envoy) == envoy, "the same Envoy serves on");
+        let sent = self.site.sent();
+        let synced = synced.expect("the loop waited for it");
+        Restart { synced, served, sent, failed }
+    }
+}
