@@ -8,10 +8,10 @@ mod support;
 mod edge;
 #[path = "envoy/edits.rs"]
 mod edits;
-#[path = "envoy/engine.rs"]
-mod engine;
 #[path = "envoy/endpoints.rs"]
 mod endpoints;
+#[path = "envoy/engine.rs"]
+mod engine;
 #[path = "envoy/join.rs"]
 mod join;
 #[path = "envoy/names.rs"]

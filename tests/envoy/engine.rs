@@ -111,7 +111,11 @@ fn an_engine_process_that_dies_costs_nothing() {
     load.more(20);
     for (round, to) in ["other", "any", "other", "any"].into_iter().enumerate() {
         let engine = live.engines()[0];
-        if round % 2 == 0 { live.kill(engine) } else { live.hang_up(engine) }
+        if round % 2 == 0 {
+            live.kill(engine)
+        } else {
+            live.hang_up(engine)
+        }
         // What changes while it is away reaches Envoy all the same.
         live.apply("one", &[ingress(to).into()]);
         live.answered(http(vip), &Request::get("one.engine.test", "/"), |answer| {

@@ -55,7 +55,7 @@ fn a_refused_table_costs_its_own_host_alone() {
     // Neither a new control plane nor a new Envoy forgets what was good.
     live.kill_control_plane();
     for envoy in live.envoys() {
-        live.kill_envoy(envoy);
+        live.kill(envoy);
     }
     live.start_again();
     live.answered(http(vip), &Request::get("bad.live.test", "/okay"), |answer| answer.status == 200);

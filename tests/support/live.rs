@@ -268,7 +268,9 @@ impl Live {
     /// code and what it said.
     #[must_use]
     pub fn second(&self) -> (Option<i32>, String) {
-        let output = command(self.home.path(), self.keys.path(), self.engines).output().expect("it was built with this test");
+        let output = command(self.home.path(), self.keys.path(), self.engines)
+            .output()
+            .expect("it was built with this test");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
