@@ -10,6 +10,8 @@ mod certificates;
 mod order;
 #[path = "protocol/refusals.rs"]
 mod refusals;
+#[path = "protocol/relay.rs"]
+mod relay;
 #[path = "protocol/simulation.rs"]
 mod simulation;
 #[path = "protocol/subscriptions.rs"]

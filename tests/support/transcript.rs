@@ -76,6 +76,13 @@ impl Transcript {
         Ok(self.take(step))
     }
 
+    /// A request on a stream that was introduced otherwise.
+    #[track_caller]
+    pub(crate) fn session_request(&mut self, request: DeltaDiscoveryRequest) -> Vec<Response> {
+        self.introduced = true;
+        self.send(request)
+    }
+
     #[track_caller]
     pub(crate) fn send(&mut self, request: DeltaDiscoveryRequest) -> Vec<Response> {
         self.try_send(request).expect("the stream lives")
