@@ -29,10 +29,10 @@ fn many(service: &Service) -> Vec<Value> {
             ingress = ingress.prefix(name, "/", "any");
         }
         if at == 0 {
-            for n in 0..HOSTS_AN_INGRESS {
-                ingress = ingress.tls(&[&names[n]], &format!("tls-{n}"));
-                let issued = Authority::shared().issue(&[&names[n]]);
-                objects.push(issued_secret("shop", &format!("tls-{n}"), &issued));
+            for (n, name) in names.iter().enumerate() {
+                let secret = format!("tls-{n}");
+                ingress = ingress.tls(&[name], &secret);
+                objects.push(issued_secret("shop", &secret, &Authority::shared().issue(&[name])));
             }
         }
         objects.push(ingress.into());
