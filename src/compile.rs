@@ -58,7 +58,7 @@ pub enum Unit {
     Endpoints(UpstreamKey),
     Zone(ObjectKey),
     Attachment(ObjectKey),
-    Dedicated(Text, ObjectKey),
+    Dedicated(Box<(Text, ObjectKey)>),
     Owner(OwnerScope),
     Upstream(UpstreamKey),
     Host(HostKey),
@@ -113,7 +113,7 @@ enum Entry {
     Zone(Text, ObjectKey),
     Host(HostPattern),
     Gateway(GatewayKey),
-    Sni(Box<SniClaim>),
+    Sni(Arc<SniClaim>),
     Dedicated(HostPattern, ObjectKey),
 }
 
@@ -270,8 +270,8 @@ fn outcome(unit: &Unit, value: Option<&Value>) -> Option<Outcome> {
         (Unit::Endpoints(key), _) => Outcome::Endpoints(key, None),
         (Unit::Sni(name), Value::Sni(value)) => Outcome::Sni(name, value.certificate.clone()),
         (Unit::Sni(name), _) => Outcome::Sni(name, None),
-        (Unit::Dedicated(name, _), Value::Dedicated(value)) => Outcome::Dedicated(name, value),
-        (Unit::Dedicated(name, _), _) => Outcome::Dedicated(name, None),
+        (Unit::Dedicated(key), Value::Dedicated(value)) => Outcome::Dedicated(key.0, value),
+        (Unit::Dedicated(key), _) => Outcome::Dedicated(key.0, None),
         (Unit::Gateway(key), Value::Gateway(value)) => Outcome::Gateway(key, Some(value)),
         (Unit::Gateway(key), _) => Outcome::Gateway(key, None),
         (Unit::Host(key), Value::Host(value)) => Outcome::Host(key, value),

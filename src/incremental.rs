@@ -14,17 +14,20 @@
 //! first member, or whether it has any, and is woken only when that answer
 //! changes: a read over all hosts of a gateway costs O(change), not O(hosts).
 
+mod edge;
 mod members;
 mod readers;
+mod table;
 
+use edge::{Edge, How};
 use members::{Effect, Members};
 use readers::Readers;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     hash::Hash,
-    sync::Arc,
 };
+use table::{Id, Table};
 
 /// What keys must be able to do.
 pub trait Key: Clone + Eq + Ord + Hash + Debug {}
@@ -65,37 +68,70 @@ pub trait Program: Sized {
     fn index_root(index: &Self::Index) -> Option<Self::Unit>;
 }
 
-/// Facts, indexes and units of one program.
+/// Facts, indexes and units of one program. Whatever has a number refers to what
+/// else has one by that.
 pub struct Graph<P: Program> {
-    facts: HashMap<P::Fact, P::Input>,
-    indexes: HashMap<P::Index, Members<P::Entry>>,
-    units: HashMap<Arc<P::Unit>, Slot<P>>,
-    readers: HashMap<Arc<Node<P>>, Readers<P::Unit>>,
-    dirty: Vec<BTreeSet<Arc<P::Unit>>>,
+    facts: Table<P::Fact, FactSlot<P>>,
+    indexes: Table<P::Index, IndexSlot<P>>,
+    units: Table<P::Unit, UnitSlot<P>>,
+    dirty: Vec<BTreeSet<Id>>,
     /// Units that may have lost their last reader or root.
-    doubtful: BTreeSet<Arc<P::Unit>>,
-    changed: BTreeMap<Arc<P::Unit>, Change>,
+    doubtful: BTreeSet<Id>,
+    changed: BTreeMap<P::Unit, Change>,
     /// Runs so far: what a change cost, for tests and metrics.
     runs: u64,
 }
 
-struct Slot<P: Program> {
-    value: P::Value,
+/// Is there while there is an input or a reader.
+struct FactSlot<P: Program> {
+    input: Option<P::Input>,
+    readers: Readers,
+}
+
+/// Is there while there is a member or a reader.
+struct IndexSlot<P: Program> {
+    members: Option<Members<P::Entry>>,
+    readers: Readers,
+}
+
+struct UnitSlot<P: Program> {
+    /// None until its first run is over.
+    value: Option<P::Value>,
     notes: Box<[P::Note]>,
-    /// Sorted; each node is shared with all its readers.
-    reads: Box<[Arc<Node<P>>]>,
+    /// Sorted.
+    reads: Box<[Edge]>,
+    readers: Readers,
     roots: u32,
 }
 
-/// What a unit may read, and be woken by.
-enum Node<P: Program> {
-    Fact(P::Fact),
-    Unit(Arc<P::Unit>),
-    /// Keeps the unit alive without waking its reader.
-    Demand(Arc<P::Unit>),
-    Members(P::Index),
-    First(P::Index),
-    Any(P::Index),
+impl<P: Program> Default for FactSlot<P> {
+    fn default() -> Self {
+        Self { input: None, readers: Readers::default() }
+    }
+}
+
+impl<P: Program> Default for IndexSlot<P> {
+    fn default() -> Self {
+        Self { members: None, readers: Readers::default() }
+    }
+}
+
+impl<P: Program> Default for UnitSlot<P> {
+    fn default() -> Self {
+        Self {
+            value: None,
+            notes: Box::default(),
+            reads: Box::default(),
+            readers: Readers::default(),
+            roots: 0,
+        }
+    }
+}
+
+impl<P: Program> UnitSlot<P> {
+    fn is_wanted(&self) -> bool {
+        self.roots > 0 || !self.readers.is_empty()
+    }
 }
 
 /// What became of a unit.
@@ -106,80 +142,78 @@ pub struct Change {
 }
 
 /// The facts and units a unit may look at; what it looked at is recorded.
+///
+/// What is looked at has a number, although nobody may read it until the run is
+/// recorded. None is given back meanwhile: only what is recorded again lets go.
 pub struct View<'a, P: Program> {
     graph: &'a mut Graph<P>,
     program: &'a P,
     level: usize,
-    reads: Vec<Node<P>>,
+    reads: Vec<Edge>,
 }
 
 impl<P: Program> View<'_, P> {
     /// A fact, or that there is none.
     pub fn fact(&mut self, fact: &P::Fact) -> Option<P::Input> {
-        self.reads.push(Node::Fact(fact.clone()));
-        self.graph.facts.get(fact).cloned()
+        let id = self.graph.facts.number(fact);
+        self.reads.push(Edge::new(How::Fact, id));
+        self.graph.facts[id].input.clone()
     }
 
     /// The value of a unit of a lower level; it is made if nobody asked before.
     pub fn unit(&mut self, unit: &P::Unit) -> P::Value {
-        let (unit, value) = self.require(unit);
-        self.reads.push(Node::Unit(unit));
-        value
+        let id = self.require(unit);
+        self.reads.push(Edge::new(How::Unit, id));
+        self.graph.units[id].value.clone().expect("what is required has been run")
     }
 
     /// Keeps a unit of a lower level alive without being woken by it.
     pub fn demand(&mut self, unit: &P::Unit) {
-        let (unit, _) = self.require(unit);
-        self.reads.push(Node::Demand(unit));
+        let id = self.require(unit);
+        self.reads.push(Edge::new(How::Demand, id));
     }
 
-    fn require(&mut self, unit: &P::Unit) -> (Arc<P::Unit>, P::Value) {
+    fn require(&mut self, unit: &P::Unit) -> Id {
         assert!(P::level(unit) < self.level, "a unit reads lower levels alone: {unit:?}");
-        if let Some((key, slot)) = self.graph.units.get_key_value(unit) {
-            return (Arc::clone(key), slot.value.clone());
+        let id = self.graph.units.number(unit);
+        if self.graph.units[id].value.is_none() {
+            self.graph.compute(self.program, id);
+            // Nobody reads it until this run is recorded: let the sweep look at it.
+            self.graph.doubtful.insert(id);
         }
-        let key = Arc::new(unit.clone());
-        self.graph.compute(self.program, &key);
-        // Nobody reads it until this run is recorded: let the sweep look at it.
-        self.graph.doubtful.insert(Arc::clone(&key));
-        let value = self.graph.units[&key].value.clone();
-        (key, value)
+        id
     }
 
     /// All members of an index, sorted.
     pub fn members(&mut self, index: &P::Index) -> Vec<P::Entry> {
-        self.check(index);
-        self.reads.push(Node::Members(index.clone()));
-        self.graph.indexes.get(index).map(Members::to_vec).unwrap_or_default()
+        self.ask(How::Members, index).map(Members::to_vec).unwrap_or_default()
     }
 
     /// The least member of an index.
     pub fn first(&mut self, index: &P::Index) -> Option<P::Entry> {
-        self.check(index);
-        self.reads.push(Node::First(index.clone()));
-        self.graph.indexes.get(index).and_then(|set| set.first().cloned())
+        self.ask(How::First, index).and_then(|set| set.first().cloned())
     }
 
     /// Whether an index has a member.
     pub fn any(&mut self, index: &P::Index) -> bool {
-        self.check(index);
-        self.reads.push(Node::Any(index.clone()));
-        self.graph.indexes.contains_key(index)
+        self.ask(How::Any, index).is_some()
     }
 
-    fn check(&self, index: &P::Index) {
+    fn ask(&mut self, how: How, index: &P::Index) -> Option<&Members<P::Entry>> {
         let level = P::index_level(index);
         assert!(level == 0 || level < self.level, "an index is read above those who fill it: {index:?}");
+        let id = self.graph.indexes.number(index);
+        self.reads.push(Edge::new(how, id));
+        self.graph.indexes[id].members.as_ref()
     }
 }
 
 impl<P: Program> Default for Graph<P> {
     fn default() -> Self {
         Self {
-            facts: HashMap::new(),
-            indexes: HashMap::new(),
-            units: HashMap::new(),
-            readers: HashMap::new(),
+            facts: Table::default(),
+            indexes: Table::default(),
+            units: Table::default(),
             dirty: (0..P::LEVELS).map(|_| BTreeSet::new()).collect(),
             doubtful: BTreeSet::new(),
             changed: BTreeMap::new(),
@@ -196,14 +230,14 @@ impl<P: Program> Graph<P> {
         &mut self,
         program: &P,
         facts: impl IntoIterator<Item = (P::Fact, Option<P::Input>)>,
-    ) -> BTreeMap<Arc<P::Unit>, Change> {
+    ) -> BTreeMap<P::Unit, Change> {
         for (fact, input) in facts {
-            self.set_fact(fact, input);
+            self.set_fact(&fact, input);
         }
         loop {
             for level in 0..P::LEVELS {
-                while let Some(unit) = self.dirty[level].pop_first() {
-                    self.compute(program, &unit);
+                while let Some(id) = self.dirty[level].pop_first() {
+                    self.compute(program, id);
                 }
             }
             // Dropping a unit may empty an index that others read.
@@ -215,27 +249,27 @@ impl<P: Program> Graph<P> {
 
     /// The value of a unit that lives.
     pub fn value(&self, unit: &P::Unit) -> Option<&P::Value> {
-        self.units.get(unit).map(|slot| &slot.value)
+        self.units[self.units.find(unit)?].value.as_ref()
     }
 
     /// What a unit has to say.
     pub fn notes(&self, unit: &P::Unit) -> &[P::Note] {
-        self.units.get(unit).map_or(&[], |slot| &slot.notes)
+        self.units.find(unit).map_or(&[], |id| &self.units[id].notes)
     }
 
     /// A fact as it is now.
     pub fn fact(&self, fact: &P::Fact) -> Option<&P::Input> {
-        self.facts.get(fact)
+        self.facts[self.facts.find(fact)?].input.as_ref()
     }
 
     /// All facts, in no order.
     pub fn facts(&self) -> impl Iterator<Item = (&P::Fact, &P::Input)> {
-        self.facts.iter()
+        self.facts.iter().filter_map(|(fact, slot)| Some((fact, slot.input.as_ref()?)))
     }
 
     /// All units with their values, in no order.
     pub fn units(&self) -> impl Iterator<Item = (&P::Unit, &P::Value)> {
-        self.units.iter().map(|(unit, slot)| (unit.as_ref(), &slot.value))
+        self.units.iter().filter_map(|(unit, slot)| Some((unit, slot.value.as_ref()?)))
     }
 
     /// How often a unit has run.
@@ -243,136 +277,142 @@ impl<P: Program> Graph<P> {
         self.runs
     }
 
-    fn set_fact(&mut self, fact: P::Fact, input: Option<P::Input>) {
-        if self.facts.get(&fact) == input.as_ref() {
+    fn set_fact(&mut self, fact: &P::Fact, input: Option<P::Input>) {
+        if self.fact(fact) == input.as_ref() {
             return;
         }
-        let before = self.facts.get(&fact).map(|old| P::fact_entries(&fact, old)).unwrap_or_default();
-        let after = input.as_ref().map(|new| P::fact_entries(&fact, new)).unwrap_or_default();
-        let (was, is) = (self.facts.contains_key(&fact), input.is_some());
-        match input {
-            Some(input) => self.facts.insert(fact.clone(), input),
-            None => self.facts.remove(&fact),
-        };
+        let id = self.facts.number(fact);
+        let entries = |input: &P::Input| P::fact_entries(fact, input);
+        let after = input.as_ref().map(entries).unwrap_or_default();
+        let is = input.is_some();
+        let old = std::mem::replace(&mut self.facts[id].input, input);
+        let before = old.as_ref().map(entries).unwrap_or_default();
         self.exchange(before, &after);
-        if let (Some(root), true) = (P::fact_root(&fact), was != is) {
+        if let (Some(root), true) = (P::fact_root(fact), old.is_some() != is) {
             self.root(&root, is);
         }
-        self.wake(&Node::Fact(fact));
+        self.wake(How::Fact, id);
+        self.drop_idle_fact(id);
+    }
+
+    fn drop_idle_fact(&mut self, id: Id) {
+        let FactSlot { input, readers } = &self.facts[id];
+        if input.is_none() && readers.is_empty() {
+            self.facts.remove(id);
+        }
+    }
+
+    fn drop_idle_index(&mut self, id: Id) {
+        let IndexSlot { members, readers } = &self.indexes[id];
+        if members.is_none() && readers.is_empty() {
+            self.indexes.remove(id);
+        }
     }
 
     /// Runs a unit and records what it read.
-    fn compute(&mut self, program: &P, unit: &Arc<P::Unit>) {
-        let rooted = self.units.get(unit).is_some_and(|slot| slot.roots > 0);
-        if !rooted && self.units.contains_key(unit) && !self.is_read(unit) {
+    fn compute(&mut self, program: &P, id: Id) {
+        let slot = &self.units[id];
+        if slot.value.is_some() && !slot.is_wanted() {
             // Left as it is, somebody could read what it was before this change.
-            self.discard(unit);
+            self.discard(id);
             return;
         }
         self.runs += 1;
-        let level = P::level(unit);
-        let mut view = View { graph: self, program, level, reads: Vec::new() };
-        let run = std::panic::AssertUnwindSafe(|| program.run(unit, &mut view));
+        let unit = self.units.key(id).clone();
+        let mut view = View { graph: self, program, level: P::level(&unit), reads: Vec::new() };
+        let run = std::panic::AssertUnwindSafe(|| program.run(&unit, &mut view));
         let outcome = std::panic::catch_unwind(run).ok();
         let mut reads = std::mem::take(&mut view.reads);
         reads.sort_unstable();
         reads.dedup();
-        let slot = self.units.get(unit);
-        let (value, notes) = outcome.unwrap_or_else(|| match slot {
+        let (value, notes) = match (outcome, &self.units[id]) {
+            (Some((value, notes)), _) => (value, notes.into()),
             // A defect of ours on one object: its last good value stays.
-            Some(slot) => (slot.value.clone(), slot.notes.to_vec()),
-            None => (P::broken(unit), Vec::new()),
-        });
-        self.store(unit, value, notes.into(), reads);
+            (None, UnitSlot { value: Some(value), notes, .. }) => (value.clone(), notes.clone()),
+            (None, UnitSlot { value: None, .. }) => (P::broken(&unit), Box::default()),
+        };
+        self.store(id, &unit, value, notes, reads.into());
     }
 
-    fn store(&mut self, unit: &Arc<P::Unit>, value: P::Value, notes: Box<[P::Note]>, reads: Vec<Node<P>>) {
-        let reads: Box<[_]> = reads.into_iter().map(|node| self.shared(node)).collect();
-        let old = self.units.remove(unit);
-        let change = Change {
-            value: old.as_ref().is_none_or(|slot| slot.value != value),
-            notes: old.as_ref().map_or(!notes.is_empty(), |slot| slot.notes != notes),
-        };
-        // Entries are made again where they are needed: kept, they were a tenth of all memory.
-        let entries = |value| if change.value { P::unit_entries(unit, value) } else { Vec::new() };
-        let after = entries(&value);
-        let (old_reads, before, roots) = match old {
-            Some(slot) => (slot.reads, entries(&slot.value), slot.roots),
-            None => (Box::default(), Vec::new(), 0),
-        };
-        for node in reads.iter().filter(|node| old_reads.binary_search(node).is_err()) {
-            self.readers.entry(Arc::clone(node)).or_default().insert(unit);
+    fn store(&mut self, id: Id, unit: &P::Unit, value: P::Value, notes: Box<[P::Note]>, reads: Box<[Edge]>) {
+        let slot = &mut self.units[id];
+        let change = Change { value: slot.value.as_ref() != Some(&value), notes: slot.notes != notes };
+        slot.notes = notes;
+        let old_reads = std::mem::take(&mut slot.reads);
+        for edge in reads.iter().filter(|edge| old_reads.binary_search(edge).is_err()) {
+            self.readers_of(*edge).insert(edge.other_end(id));
         }
-        for node in old_reads.iter().filter(|node| reads.binary_search(node).is_err()) {
-            self.forget(node, unit);
+        for edge in old_reads.iter().filter(|edge| reads.binary_search(edge).is_err()) {
+            self.forget(*edge, id);
         }
-        self.units.insert(Arc::clone(unit), Slot { value, notes, reads, roots });
+        let slot = &mut self.units[id];
+        slot.reads = reads;
         if change.value {
+            // Entries are made again where they are needed: kept, they were a tenth of all memory.
+            let after = P::unit_entries(unit, &value);
+            let old = slot.value.replace(value);
+            let before = old.map(|old| P::unit_entries(unit, &old)).unwrap_or_default();
             self.exchange(before, &after);
-            self.wake(&Node::Unit(Arc::clone(unit)));
+            self.wake(How::Unit, id);
         }
         self.note(unit, change);
     }
 
-    fn shared(&self, node: Node<P>) -> Arc<Node<P>> {
-        match self.readers.get_key_value(&node) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(node),
-        }
-    }
-
-    fn note(&mut self, unit: &Arc<P::Unit>, change: Change) {
+    fn note(&mut self, unit: &P::Unit, change: Change) {
         if change.value || change.notes {
-            let entry = self.changed.entry(Arc::clone(unit)).or_insert(Change { value: false, notes: false });
+            let entry = self.changed.entry(unit.clone()).or_insert(Change { value: false, notes: false });
             entry.value |= change.value;
             entry.notes |= change.notes;
         }
     }
 
-    fn is_read(&self, unit: &Arc<P::Unit>) -> bool {
-        let node = |node| self.readers.contains_key(&node);
-        node(Node::Unit(Arc::clone(unit))) || node(Node::Demand(Arc::clone(unit)))
+    fn readers_of(&mut self, edge: Edge) -> &mut Readers {
+        let id = edge.id();
+        match edge.how() {
+            How::Fact => &mut self.facts[id].readers,
+            How::Unit | How::Demand => &mut self.units[id].readers,
+            How::Members | How::First | How::Any => &mut self.indexes[id].readers,
+        }
     }
 
-    fn forget(&mut self, node: &Node<P>, reader: &Arc<P::Unit>) {
-        if let Some(readers) = self.readers.get_mut(node) {
-            readers.remove(reader);
-            if readers.is_empty() {
-                self.readers.remove(node);
+    fn forget(&mut self, edge: Edge, reader: Id) {
+        self.readers_of(edge).remove(edge.other_end(reader));
+        match edge.how() {
+            How::Fact => self.drop_idle_fact(edge.id()),
+            How::Unit | How::Demand => {
+                self.doubtful.insert(edge.id());
             }
-        }
-        if let Node::Unit(unit) | Node::Demand(unit) = node {
-            self.doubtful.insert(Arc::clone(unit));
+            How::Members | How::First | How::Any => self.drop_idle_index(edge.id()),
         }
     }
 
-    fn wake(&mut self, node: &Node<P>) {
-        let Some(readers) = self.readers.get(node) else { return };
-        for reader in readers.iter() {
-            self.dirty[P::level(reader)].insert(Arc::clone(reader));
+    fn wake(&mut self, how: How, id: Id) {
+        let Self { facts, indexes, units, dirty, .. } = self;
+        let readers = match how {
+            How::Fact => &facts[id].readers,
+            How::Unit | How::Demand => &units[id].readers,
+            How::Members | How::First | How::Any => &indexes[id].readers,
+        };
+        for reader in readers.iter().filter(|reader| reader.how() == how) {
+            dirty[P::level(units.key(reader.id()))].insert(reader.id());
         }
     }
 
     fn root(&mut self, unit: &P::Unit, more: bool) {
-        let key = match self.units.get_key_value(unit) {
-            Some((key, _)) => Arc::clone(key),
-            None => Arc::new(unit.clone()),
-        };
-        match self.units.get_mut(&key) {
-            Some(slot) if more => slot.roots += 1,
-            Some(slot) => slot.roots -= 1,
-            None if more => {
-                // Its first run comes with its level; until then it has no value.
-                let slot =
-                    Slot { value: P::broken(unit), notes: Box::default(), reads: Box::default(), roots: 1 };
-                self.units.insert(Arc::clone(&key), slot);
-                self.note(&key, Change { value: true, notes: false });
-                self.dirty[P::level(unit)].insert(Arc::clone(&key));
-            }
-            None => {}
-        }
         if !more {
-            self.doubtful.insert(key);
+            let Some(id) = self.units.find(unit) else { return };
+            self.units[id].roots -= 1;
+            self.doubtful.insert(id);
+            return;
+        }
+        let id = self.units.number(unit);
+        let slot = &mut self.units[id];
+        slot.roots += 1;
+        if slot.value.is_none() {
+            // Its first run comes with its level; until then it has no value.
+            slot.value = Some(P::broken(unit));
+            self.note(unit, Change { value: true, notes: false });
+            self.dirty[P::level(unit)].insert(id);
         }
     }
 
@@ -382,128 +422,71 @@ impl<P: Program> Graph<P> {
             self.add_entry(index, entry);
         }
         for (index, entry) in before {
-            self.remove_entry(index, &entry);
+            self.remove_entry(&index, &entry);
         }
     }
 
     fn add_entry(&mut self, index: &P::Index, entry: &P::Entry) {
-        if let Some(set) = self.indexes.get_mut(index) {
-            let effect = set.add(entry);
-            self.answer_changed(index, effect, false);
-            return;
-        }
-        self.indexes.insert(index.clone(), Members::new(entry.clone()));
-        self.answer_changed(index, Effect { members: true, first: true }, true);
-        if let Some(root) = P::index_root(index) {
-            self.root(&root, true);
+        let id = self.indexes.number(index);
+        match &mut self.indexes[id].members {
+            Some(members) => {
+                let effect = members.add(entry);
+                self.answer_changed(id, effect, false);
+            }
+            none => {
+                *none = Some(Members::new(entry.clone()));
+                self.answer_changed(id, Effect { members: true, first: true }, true);
+                if let Some(root) = P::index_root(index) {
+                    self.root(&root, true);
+                }
+            }
         }
     }
 
-    fn remove_entry(&mut self, index: P::Index, entry: &P::Entry) {
-        let Some(set) = self.indexes.remove(&index) else { return };
-        let (left, effect) = set.remove(entry);
+    fn remove_entry(&mut self, index: &P::Index, entry: &P::Entry) {
+        let Some(id) = self.indexes.find(index) else { return };
+        let Some(members) = self.indexes[id].members.take() else { return };
+        let (left, effect) = members.remove(entry);
         let empty = left.is_none();
-        if let Some(left) = left {
-            self.indexes.insert(index.clone(), left);
-        }
-        self.answer_changed(&index, effect, empty);
-        if empty && let Some(root) = P::index_root(&index) {
-            self.root(&root, false);
+        self.indexes[id].members = left;
+        self.answer_changed(id, effect, empty);
+        if empty {
+            self.drop_idle_index(id);
+            if let Some(root) = P::index_root(index) {
+                self.root(&root, false);
+            }
         }
     }
 
-    fn answer_changed(&mut self, index: &P::Index, effect: Effect, any: bool) {
+    fn answer_changed(&mut self, id: Id, effect: Effect, any: bool) {
         let Effect { members, first } = effect;
-        if members {
-            self.wake(&Node::Members(index.clone()));
-        }
-        if first {
-            self.wake(&Node::First(index.clone()));
-        }
-        if any {
-            self.wake(&Node::Any(index.clone()));
+        for (how, changed) in [(How::Members, members), (How::First, first), (How::Any, any)] {
+            if changed {
+                self.wake(how, id);
+            }
         }
     }
 
-    fn discard(&mut self, unit: &Arc<P::Unit>) {
-        let Some(slot) = self.units.remove(unit) else { return };
-        for node in &slot.reads {
-            self.forget(node, unit);
+    fn discard(&mut self, id: Id) {
+        let (unit, slot) = self.units.remove(id);
+        let UnitSlot { value, notes, reads, readers: _, roots: _ } = slot;
+        for edge in reads {
+            self.forget(edge, id);
         }
-        self.dirty[P::level(unit)].remove(unit);
-        self.exchange(P::unit_entries(unit, &slot.value), &Vec::new());
-        self.note(unit, Change { value: true, notes: !slot.notes.is_empty() });
+        self.dirty[P::level(&unit)].remove(&id);
+        let entries = value.map(|value| P::unit_entries(&unit, &value));
+        self.exchange(entries.unwrap_or_default(), &Vec::new());
+        self.note(&unit, Change { value: true, notes: !notes.is_empty() });
     }
 
     /// Drops what nobody reads and nothing roots. Whether that woke a unit.
     fn sweep(&mut self) -> bool {
-        while let Some(unit) = self.doubtful.pop_first() {
-            let Some(slot) = self.units.get(&unit) else { continue };
-            if slot.roots > 0 || self.is_read(&unit) {
-                continue;
+        while let Some(id) = self.doubtful.pop_first() {
+            // A number may be another unit's by now: that is looked at alike.
+            if self.units.get(id).is_some_and(|slot| !slot.is_wanted()) {
+                self.discard(id);
             }
-            self.discard(&unit);
         }
         self.dirty.iter().any(|level| !level.is_empty())
-    }
-}
-
-/// A rank and the key, so that nodes of different kinds compare.
-type Rank<'a, P> = (
-    u8,
-    Option<&'a <P as Program>::Fact>,
-    Option<&'a <P as Program>::Unit>,
-    Option<&'a <P as Program>::Index>,
-);
-
-impl<P: Program> Node<P> {
-    fn rank(&self) -> Rank<'_, P> {
-        match self {
-            Self::Fact(fact) => (0, Some(fact), None, None),
-            Self::Unit(unit) => (1, None, Some(unit), None),
-            Self::Demand(unit) => (2, None, Some(unit), None),
-            Self::Members(index) => (3, None, None, Some(index)),
-            Self::First(index) => (4, None, None, Some(index)),
-            Self::Any(index) => (5, None, None, Some(index)),
-        }
-    }
-}
-
-impl<P: Program> Clone for Node<P> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Fact(fact) => Self::Fact(fact.clone()),
-            Self::Unit(unit) => Self::Unit(Arc::clone(unit)),
-            Self::Demand(unit) => Self::Demand(Arc::clone(unit)),
-            Self::Members(index) => Self::Members(index.clone()),
-            Self::First(index) => Self::First(index.clone()),
-            Self::Any(index) => Self::Any(index.clone()),
-        }
-    }
-}
-
-impl<P: Program> PartialEq for Node<P> {
-    fn eq(&self, other: &Self) -> bool {
-        self.rank() == other.rank()
-    }
-}
-
-impl<P: Program> Eq for Node<P> {}
-
-impl<P: Program> PartialOrd for Node<P> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<P: Program> Ord for Node<P> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.rank().cmp(&other.rank())
-    }
-}
-
-impl<P: Program> Hash for Node<P> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.rank().hash(state);
     }
 }

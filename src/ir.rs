@@ -14,7 +14,7 @@ mod upstream;
 
 pub use certificate::{Certificate, DedicatedChain, SniCertificate};
 pub use edge::{Edge, EscapedSlashes, Limits, PathRules, Timeouts, Underscores};
-pub use gateway::{Claim, Families, GatewayKey, GatewayScope, Listener, ListenerKey, Protocol};
+pub use gateway::{Claim, Families, GatewayKey, GatewayName, GatewayScope, Listener, ListenerKey, Protocol};
 pub use host::{Action, Host, HostKey, HostTls, PathMatch, Redirect, Route};
 pub use record::{RecordSet, Zone};
 pub use upstream::{

@@ -33,6 +33,7 @@ pub use standalone::{Standalone, build_standalone};
 pub use upstream::build_upstream;
 
 use crate::base::{ObjectKey, Version};
+use std::sync::Arc;
 
 /// Encodes once; the names it needs are sorted and each there once.
 fn encode<M: prost::Message>(
@@ -40,7 +41,7 @@ fn encode<M: prost::Message>(
     version: Version,
     message: &M,
     needs: impl IntoIterator<Item = ResourceKey>,
-    origins: &[ObjectKey],
+    origins: impl Into<Arc<[ObjectKey]>>,
 ) -> Resource {
     let needs: std::collections::BTreeSet<_> = needs.into_iter().collect();
     Resource {

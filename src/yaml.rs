@@ -83,8 +83,6 @@ pub struct Document {
 pub struct Chunk<'a> {
     /// The line its text begins on, from 1.
     pub line: u32,
-    /// Where it begins in the text, in bytes.
-    pub start: usize,
     pub text: &'a str,
 }
 
@@ -139,7 +137,7 @@ pub fn chunks<'a>(text: &'a str, limits: &Limits) -> Result<Vec<Chunk<'a>>, Yaml
             let message = format!("has more than {} documents: split it", limits.documents);
             return Err(YamlError { line, column: 0, message });
         }
-        chunks.push(Chunk { line, start: from, text: &text[from..to] });
+        chunks.push(Chunk { line, text: &text[from..to] });
         Ok(())
     };
     for row in text.split_inclusive('\n') {
@@ -173,7 +171,7 @@ fn is_content(row: &str) -> bool {
 
 /// One document; nothing where it is empty or null.
 pub fn document(chunk: Chunk<'_>, limits: &Limits) -> Result<Option<Document>, YamlError> {
-    let Chunk { line, start: _, text } = chunk;
+    let Chunk { line, text } = chunk;
     let value = serde_saphyr::from_str_with_options::<Value>(text, options(limits))
         .map_err(|error| located(&error, line))?;
     if value.is_null() {

@@ -30,7 +30,7 @@ impl Program for Rules {
     fn level(unit: &Unit) -> usize {
         match unit {
             Unit::Setting(_) | Unit::Certificate(_) | Unit::Endpoints(_) | Unit::Zone(_) => 0,
-            Unit::Attachment(_) | Unit::Dedicated(..) => 1,
+            Unit::Attachment(_) | Unit::Dedicated(_) => 1,
             Unit::Owner(_) | Unit::Upstream(_) => 2,
             Unit::Host(_) => 3,
             Unit::Sni(_) | Unit::Records(_) => 4,
@@ -141,7 +141,7 @@ impl Rules {
             Unit::Attachment(key) => {
                 Value::Attachment(translate::translate_ingress(view, key, report).map(Arc::new))
             }
-            Unit::Dedicated(_, secret) => Value::Dedicated(translate::World::certificate(view, secret).ok()),
+            Unit::Dedicated(key) => Value::Dedicated(translate::World::certificate(view, &key.1).ok()),
             Unit::Owner(scope) => Value::Owner(translate::resolve_owner(view, scope).map(Arc::new)),
             Unit::Upstream(key) => {
                 Value::Upstream(translate::translate_upstream(view, key, report).map(Arc::new))
@@ -195,7 +195,7 @@ fn host_entries(key: &HostKey, outcome: &translate::HostOutcome) -> Entries<Rule
     let mut entries = Vec::new();
     if let Some(claim) = &outcome.sni {
         let gateway = key.gateway.clone();
-        entries.push((Index::SniClaims(Arc::clone(&claim.name)), Entry::Sni(Box::new(claim.clone()))));
+        entries.push((Index::SniClaims(Arc::clone(&claim.name)), Entry::Sni(Arc::clone(claim))));
         entries.push((Index::TlsHosts(gateway.clone()), Entry::Host(key.host.clone())));
         if let HostPattern::Exact(name) = &key.host
             && let Some(parent) = name.parent()

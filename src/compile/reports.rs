@@ -2,27 +2,19 @@
 
 use super::Unit;
 use crate::{base::ObjectKey, report::Finding};
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Which units say what of which object.
 #[derive(Default)]
 pub(super) struct Reports {
-    by_object: BTreeMap<ObjectKey, BTreeMap<Arc<Unit>, Vec<Finding>>>,
+    by_object: BTreeMap<ObjectKey, BTreeMap<Unit, Vec<Finding>>>,
     /// The objects a unit speaks of.
-    told: HashMap<Arc<Unit>, BTreeSet<ObjectKey>>,
+    told: HashMap<Unit, BTreeSet<ObjectKey>>,
 }
 
 impl Reports {
     /// Puts what a unit says now in the place of what it said before.
-    pub(super) fn replace(
-        &mut self,
-        unit: &Arc<Unit>,
-        findings: &[Finding],
-        reported: &mut BTreeSet<ObjectKey>,
-    ) {
+    pub(super) fn replace(&mut self, unit: &Unit, findings: &[Finding], reported: &mut BTreeSet<ObjectKey>) {
         for object in self.told.remove(unit).unwrap_or_default() {
             if let Some(units) = self.by_object.get_mut(&object) {
                 units.remove(unit);
@@ -34,8 +26,8 @@ impl Reports {
         }
         for finding in findings {
             let units = self.by_object.entry(finding.object.clone()).or_default();
-            units.entry(Arc::clone(unit)).or_default().push(finding.clone());
-            self.told.entry(Arc::clone(unit)).or_default().insert(finding.object.clone());
+            units.entry(unit.clone()).or_default().push(finding.clone());
+            self.told.entry(unit.clone()).or_default().insert(finding.object.clone());
             reported.insert(finding.object.clone());
         }
     }

@@ -116,7 +116,7 @@ impl World for View<'_, Rules> {
     }
 
     fn demand_dedicated(&mut self, name: &Text, secret: &ObjectKey) {
-        self.demand(&Unit::Dedicated(Arc::clone(name), secret.clone()));
+        self.demand(&Unit::Dedicated(Box::new((Arc::clone(name), secret.clone()))));
     }
 
     fn host(&mut self, key: &HostKey) -> Option<Arc<HostOutcome>> {
@@ -164,8 +164,8 @@ impl World for View<'_, Rules> {
         members!(self, Index::TlsBelow(gateway.clone(), host.clone()), Entry::Host(host) => host)
     }
 
-    fn sni_claims(&mut self, name: &Text) -> Vec<SniClaim> {
-        members!(self, Index::SniClaims(Arc::clone(name)), Entry::Sni(claim) => *claim)
+    fn sni_claims(&mut self, name: &Text) -> Vec<Arc<SniClaim>> {
+        members!(self, Index::SniClaims(Arc::clone(name)), Entry::Sni(claim) => claim)
     }
 
     fn published(&mut self, host: &HostPattern) -> Vec<GatewayKey> {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 /// A sorted set that counts its contributors. One member is kept without a tree:
 /// a tree's node has room for eleven, and there are several indexes a host.
+#[expect(clippy::box_collection, reason = "there is an index for each host, and few hold a tree")]
 pub(super) enum Members<E> {
     /// Apart: a member may take 200 bytes, and the table of indexes has empty places.
     One(Box<(E, u32)>),
-    Many(BTreeMap<E, u32>),
+    Many(Box<BTreeMap<E, u32>>),
 }
 
 /// What a change did to the answers.
@@ -32,7 +33,7 @@ impl<E: Ord + Clone> Members<E> {
             }
             Self::One(one) => {
                 let first = *entry < one.0;
-                *self = Self::Many([(**one).clone(), (entry.clone(), 1)].into());
+                *self = Self::Many(Box::new([(**one).clone(), (entry.clone(), 1)].into()));
                 Effect { members: true, first }
             }
             Self::Many(many) => {

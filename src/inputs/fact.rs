@@ -63,15 +63,15 @@ pub struct Ingress {
     /// Annotation `tidegate.dev/vip`: addresses asked for, comma-separated.
     pub vip: Option<Text>,
     pub default_backend: Option<Backend>,
-    pub rules: Vec<Rule>,
-    pub tls: Vec<Tls>,
+    pub rules: Box<[Rule]>,
+    pub tls: Box<[Tls]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// As written; empty for all hosts.
     pub host: Text,
-    pub paths: Vec<Path>,
+    pub paths: Box<[Path]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub enum Backend {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     /// As written.
-    pub hosts: Vec<Text>,
+    pub hosts: Box<[Text]>,
     pub secret: Option<Text>,
 }
 

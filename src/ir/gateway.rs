@@ -20,7 +20,11 @@ pub enum GatewayScope {
 /// `CLASS[@SETTING][/SHARD | /ingress/NAMESPACE/NAME | /host/HOST]`; that print
 /// is what the VIP ledger stores and what Envoy matches as `x-vip`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GatewayKey {
+pub struct GatewayKey(Arc<GatewayName>);
+
+/// What a gateway's name is made of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayName {
     /// The IngressClass.
     pub class: Text,
     /// The InfraSetting of the namespace, where it overrides the class's own.
@@ -28,9 +32,25 @@ pub struct GatewayKey {
     pub scope: GatewayScope,
 }
 
+impl GatewayKey {
+    /// Each key of a host holds one: it is as small as a reference, and cheap to clone.
+    #[must_use]
+    pub fn new(name: GatewayName) -> Self {
+        Self(Arc::new(name))
+    }
+}
+
+impl std::ops::Deref for GatewayKey {
+    type Target = GatewayName;
+
+    fn deref(&self) -> &GatewayName {
+        &self.0
+    }
+}
+
 impl fmt::Display for GatewayKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { class, setting, scope } = self;
+        let GatewayName { class, setting, scope } = &**self;
         f.write_str(class)?;
         if let Some(setting) = setting {
             write!(f, "@{setting}")?;

@@ -3,7 +3,7 @@
 use super::{GatewayKey, UpstreamKey};
 use crate::base::{HostPattern, ObjectKey, Text};
 use serde::Serialize;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// One table of routes: a gateway and what it answers for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -25,9 +25,9 @@ pub struct Host {
     pub tls: Option<HostTls>,
     /// In order of precedence: the first that matches answers. What none
     /// matches goes to the default host's table.
-    pub routes: Vec<Route>,
+    pub routes: Box<[Route]>,
     /// The objects it was made of, the owner first: who is told when Envoy refuses it.
-    pub origins: Vec<ObjectKey>,
+    pub origins: Arc<[ObjectKey]>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -35,7 +35,7 @@ pub struct HostTls {
     /// The host itself and the DNS names of the certificate that serves it, sorted.
     /// A request whose SNI none of them covers is answered 421; the default host
     /// covers every SNI.
-    pub covered: Vec<HostPattern>,
+    pub covered: Box<[HostPattern]>,
     /// Plain requests are sent to https.
     pub redirect: Option<Redirect>,
 }

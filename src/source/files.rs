@@ -12,6 +12,7 @@ mod events;
 mod first_seen;
 mod located;
 mod parse;
+mod print;
 mod scan;
 mod tree;
 mod watch;

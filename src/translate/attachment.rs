@@ -6,7 +6,7 @@ use crate::{
     api::{ImplementationSpecific, VipSharing},
     base::{HostPattern, Hostname, ObjectKey, ObjectKind, SortedMap, Text, Version},
     inputs::fact::{self, Backend, PathKind},
-    ir::{GatewayKey, GatewayScope, PathMatch, UpstreamKey},
+    ir::{GatewayKey, GatewayName, GatewayScope, PathMatch, UpstreamKey},
     report::{Reason, Report},
 };
 use std::{
@@ -28,7 +28,7 @@ pub struct Attachment {
 /// What one Ingress says of one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AttachedHost {
-    pub gateways: Vec<GatewayKey>,
+    pub gateways: Box<[GatewayKey]>,
     /// As written, each path once.
     pub paths: Vec<AttachedPath>,
     /// Takes what no path of the gateway matches: on the default host alone.
@@ -138,6 +138,8 @@ impl Reader<'_> {
             hosts.entry(HostPattern::Default).or_default().default_backend = Some(backend);
         }
         self.tls(ingress, &mut hosts);
+        // Most hosts have one path, and pushing it made room for four.
+        hosts.values_mut().for_each(|host| host.paths.shrink_to_fit());
         hosts.into_iter().collect()
     }
 
@@ -313,19 +315,22 @@ fn number(n: usize) -> u32 {
 /// Decides on which gateways each host stands.
 fn place(at: &ObjectKey, attachment: &mut Attachment) {
     let Attachment { class, setting_name, setting, hosts, .. } = attachment;
-    let gateway = |scope| GatewayKey { class: Arc::clone(class), setting: setting_name.clone(), scope };
+    let gateway = |scope| {
+        GatewayKey::new(GatewayName { class: Arc::clone(class), setting: setting_name.clone(), scope })
+    };
     let shared = |shard| gateway(GatewayScope::Shared { shard });
     for (pattern, host) in hosts.iter_mut() {
         host.gateways = match (setting.sharing, pattern) {
-            (VipSharing::Ingress, _) => vec![gateway(GatewayScope::Ingress {
+            (VipSharing::Ingress, _) => [gateway(GatewayScope::Ingress {
                 namespace: Arc::clone(&at.namespace),
                 name: Arc::clone(&at.name),
-            })],
+            })]
+            .into(),
             (VipSharing::Host | VipSharing::IngressClass, HostPattern::Default) => {
                 (0..setting.shards).map(shared).collect()
             }
-            (VipSharing::Host, _) => vec![gateway(GatewayScope::Host { host: pattern.clone() })],
-            (VipSharing::IngressClass, _) => vec![shared(shard(pattern, setting.shards))],
+            (VipSharing::Host, _) => [gateway(GatewayScope::Host { host: pattern.clone() })].into(),
+            (VipSharing::IngressClass, _) => [shared(shard(pattern, setting.shards))].into(),
         };
     }
 }

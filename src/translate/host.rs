@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct HostOutcome {
     pub host: Host,
     /// The certificate it wants served.
-    pub sni: Option<SniClaim>,
+    pub sni: Option<Arc<SniClaim>>,
 }
 
 /// A wish to have a certificate served for an SNI: compares by age, so that the
@@ -57,6 +57,7 @@ pub fn translate_host(world: &mut dyn World, key: &HostKey, report: &mut Report)
     routes.extend(default_route(world, key, &parts, &setting, report));
     let (tls, sni) = tls(world, key, &parts, &setting, report);
     let origins = parts.iter().map(|part| part.by.ingress.clone()).collect();
+    let routes = routes.into();
     Some(HostOutcome { host: Host { key: key.clone(), tls, routes, origins }, sni })
 }
 
@@ -192,14 +193,14 @@ fn tls(
     parts: &[Part],
     setting: &Setting,
     report: &mut Report,
-) -> (Option<HostTls>, Option<SniClaim>) {
+) -> (Option<HostTls>, Option<Arc<SniClaim>>) {
     let mut having = parts
         .iter()
         .filter_map(|part| part.say(&key.host).tls.as_ref().map(|(secret, n)| (part, secret, *n)));
     let Some((part, secret, n)) = having.next() else {
         // The default host takes what hosts with TLS did not match.
         let default = key.host == HostPattern::Default;
-        return (default.then(|| HostTls { covered: vec![key.host.clone()], redirect: None }), None);
+        return (default.then(|| HostTls { covered: [key.host.clone()].into(), redirect: None }), None);
     };
     for (other, other_secret, n) in having.filter(|(_, other, _)| *other != secret) {
         let message = format!(
@@ -226,12 +227,12 @@ fn tls(
         secret: secret.clone(),
     };
     let redirect = if is_default { None } else { setting.redirect };
-    (Some(HostTls { covered, redirect }), Some(sni))
+    (Some(HostTls { covered, redirect }), Some(Arc::new(sni)))
 }
 
 /// Who asks for the host itself is never misdirected: with a certificate for other
 /// names that would be everybody, and while one comes it would be the first.
-fn covered(host: &HostPattern, certificate: &Result<Arc<Certificate>, Text>) -> Vec<HostPattern> {
+fn covered(host: &HostPattern, certificate: &Result<Arc<Certificate>, Text>) -> Box<[HostPattern]> {
     let names = match certificate {
         Ok(certificate) if *host != HostPattern::Default => certificate.names.as_slice(),
         Ok(_) | Err(_) => &[],
@@ -239,7 +240,7 @@ fn covered(host: &HostPattern, certificate: &Result<Arc<Certificate>, Text>) -> 
     let mut covered = [names, std::slice::from_ref(host)].concat();
     covered.sort_unstable();
     covered.dedup();
-    covered
+    covered.into()
 }
 
 /// Tells the Ingress what is wrong with its certificate.

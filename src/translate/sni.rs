@@ -6,6 +6,7 @@ use crate::{
     ir::SniCertificate,
     report::{Reason, Report},
 };
+use std::sync::Arc;
 
 /// What came of an SNI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +14,15 @@ pub struct Sni {
     /// Nothing where the certificate cannot be used: its Ingress was told.
     pub certificate: Option<SniCertificate>,
     /// Claims of other gateways for another certificate: they get chains of their own.
-    pub others: Vec<SniClaim>,
+    pub others: Box<[Arc<SniClaim>]>,
 }
 
 /// An on-demand certificate is known by its SNI alone, so the oldest claim of the
 /// fleet decides; a younger one with another Secret needs a chain of its own.
 pub fn translate_sni(world: &mut dyn World, name: &Text, report: &mut Report) -> Sni {
     let claims = world.sni_claims(name);
-    let Some(first) = claims.first() else { return Sni { certificate: None, others: Vec::new() } };
-    let others: Vec<_> = claims.iter().filter(|claim| claim.secret != first.secret).cloned().collect();
+    let Some(first) = claims.first() else { return Sni { certificate: None, others: Box::default() } };
+    let others: Box<[_]> = claims.iter().filter(|claim| claim.secret != first.secret).cloned().collect();
     for other in &others {
         let message = format!(
             "{name} is served with {} on gateway {} (older), so gateway {} has a filter chain of its own for it: \

@@ -80,7 +80,7 @@ pub trait World {
     /// Exact hosts with TLS one label below a name.
     fn tls_hosts_below(&mut self, gateway: &GatewayKey, host: &HostPattern) -> Vec<HostPattern>;
     /// Who wants this SNI served, oldest first.
-    fn sni_claims(&mut self, name: &Text) -> Vec<super::SniClaim>;
+    fn sni_claims(&mut self, name: &Text) -> Vec<Arc<super::SniClaim>>;
     /// Gateways that serve a host.
     fn published(&mut self, host: &HostPattern) -> Vec<GatewayKey>;
     /// All zones, by apex as written and object.

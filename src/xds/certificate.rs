@@ -23,7 +23,7 @@ pub fn build_dedicated(name: &str, certificate: &Certificate) -> Resource {
     let Certificate { origin, chain, key, names: _, not_before: _, not_after: _ } = certificate;
     let body = secret(secret::Type::TlsCertificate(tls_certificate(certificate)));
     let origins = [origin.clone()];
-    encode(names::secret(name), Version::of(&(chain, key)), &body, [], &origins)
+    encode(names::secret(name), Version::of(&(chain, key)), &body, [], origins)
 }
 
 pub(super) fn tls_certificate(certificate: &Certificate) -> TlsCertificate {

@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 pub fn build_endpoints(endpoints: &Endpoints) -> Resource {
     let origins = [upstream::service(&endpoints.key)];
     let key = names::endpoints(&endpoints.key);
-    encode(key, Version::of(endpoints), &build_assignment(endpoints), [], &origins)
+    encode(key, Version::of(endpoints), &build_assignment(endpoints), [], origins)
 }
 
 /// Sorted by address, each once. Nobody at all is an assignment without

@@ -17,6 +17,7 @@ use envoy_types::pb::envoy::{
     },
     r#type::matcher::v3::string_matcher::MatchPattern,
 };
+use std::sync::Arc;
 
 /// Headers that the early mutation of our module sets on every request and no
 /// backend sees: the canonical host, the gateway, the server name of the TLS
@@ -46,7 +47,7 @@ pub fn build_host(host: &Host) -> [Resource; 2] {
     let Host { key, tls, routes, origins } = host;
     let (scope, table) = (names::scope(key), names::route_table(key));
     let message = build_scope(key, scope.name.to_string(), table.name.to_string());
-    let scope = encode(scope, Version::of(key), &message, [table.clone()], origins);
+    let scope = encode(scope, Version::of(key), &message, [table.clone()], Arc::clone(origins));
     let message = build_table(table.name.to_string(), key.host.scope(), {
         let mut all = host_routes(host);
         all.push(catch_all(&key.host));
@@ -54,7 +55,7 @@ pub fn build_host(host: &Host) -> [Resource; 2] {
     });
     let needs = route::clusters(routes);
     // Whose objects they are is no content: a new owner of the same routes re-sends nothing.
-    let table = encode(table, Version::of(&(key, tls, routes)), &message, needs, origins);
+    let table = encode(table, Version::of(&(key, tls, routes)), &message, needs, Arc::clone(origins));
     [scope, table]
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     base::{HostPattern, ObjectKey, ObjectKind, Version},
-    ir::{DedicatedChain, GatewayKey, GatewayScope, Listener, Protocol},
+    ir::{DedicatedChain, GatewayKey, GatewayName, GatewayScope, Listener, Protocol},
 };
 use envoy_types::pb::{
     envoy::{
@@ -52,12 +52,12 @@ pub fn build_listener(listener: &Listener) -> Resource {
     let needs = listener.dedicated.iter().map(|chain| names::secret(&chain.certificate));
     let message = envoy::Listener { filter_chains: chains(listener), ..build_socket(listener) };
     let origins = origins(&listener.gateway);
-    encode(names::listener(&listener.key), Version::of(listener), &message, needs, &origins)
+    encode(names::listener(&listener.key), Version::of(listener), &message, needs, origins)
 }
 
 /// Who asked for it.
 fn origins(gateway: &GatewayKey) -> Vec<ObjectKey> {
-    let GatewayKey { class, setting, scope } = gateway;
+    let GatewayName { class, setting, scope } = &**gateway;
     let mut origins = vec![ObjectKey::cluster(ObjectKind::IngressClass, class)];
     origins.extend(setting.as_ref().map(|name| ObjectKey::cluster(ObjectKind::InfraSetting, name)));
     if let GatewayScope::Ingress { namespace, name } = scope {

@@ -82,7 +82,7 @@ pub fn build_upstream(upstream: &Upstream) -> (Resource, Option<Resource>) {
     });
     let needs = secret.iter().map(|secret| secret.key.clone());
     let cluster = build_cluster(upstream, Delivery::Ads);
-    (encode(names::cluster(key), version(upstream), &cluster, needs, &origins), secret)
+    (encode(names::cluster(key), version(upstream), &cluster, needs, origins), secret)
 }
 
 /// Whose upstream it is.

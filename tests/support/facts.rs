@@ -46,7 +46,7 @@ impl Facts {
     pub fn host_with_path(class: &str, n: usize, path: &str) -> Self {
         let (name, service) = (format!("i{n}"), format!("s{n}"));
         let mut ingress = ingress(Some(class), 1);
-        ingress.rules = vec![rule(&format!("h{n}.example.com"), path, &service)];
+        ingress.rules = [rule(&format!("h{n}.example.com"), path, &service)].into();
         Self::one(ObjectKey::new(ObjectKind::Ingress, "shop", &name), Fact::Ingress(Arc::new(ingress)))
             .with(Self::service("shop", &service))
             .with(Self::slice("shop", &service, "10.0.0.1"))
@@ -82,15 +82,15 @@ pub fn ingress(class: Option<&str>, age: i64) -> fact::Ingress {
         legacy_class: None,
         vip: None,
         default_backend: None,
-        rules: Vec::new(),
-        tls: Vec::new(),
+        rules: [].into(),
+        tls: [].into(),
     }
 }
 
 pub fn rule(host: &str, path: &str, service: &str) -> fact::Rule {
     let backend = backend(service);
     let path = fact::Path { path: path.into(), kind: fact::PathKind::Prefix, backend };
-    fact::Rule { host: host.into(), paths: vec![path] }
+    fact::Rule { host: host.into(), paths: [path].into() }
 }
 
 pub fn backend(service: &str) -> fact::Backend {
@@ -200,17 +200,18 @@ fn universe_ingress(what: usize, variant: usize) -> (ObjectKey, Fact) {
     let mut ingress =
         ingress([Some("public"), Some("public"), None, Some("inner")][(what + variant) % 4], age);
     let hosts = ["a.foo.com", "*.foo.com", "b.foo.com", "x.example.com", "", "not a host"];
-    ingress.rules = vec![
+    ingress.rules = [
         rule(hosts[variant], "/", ["a", "b", "c"][what % 3]),
         rule(hosts[(variant + what) % 6], ["/x", "/x/", "/y"][variant % 3], "b"),
-    ];
+    ]
+    .into();
     if variant == 4 {
         ingress.default_backend = Some(backend("a"));
     }
     if variant >= 3 {
         let hosts = if what.is_multiple_of(2) { vec![hosts[variant - 2].into()] } else { Vec::new() };
         let secret = Some(["tls-a", "tls-b"][variant % 2].into());
-        ingress.tls = vec![fact::Tls { hosts, secret }];
+        ingress.tls = [fact::Tls { hosts: hosts.into(), secret }].into();
     }
     let key = ObjectKey::new(ObjectKind::Ingress, NAMESPACES[what % 2], &format!("i{what}"));
     (key, Fact::Ingress(Arc::new(ingress)))

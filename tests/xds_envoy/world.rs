@@ -10,14 +10,18 @@ use tidegate::{
     base::{HostPattern, Hostname, ObjectKey, ObjectKind, Secret, Text},
     ir::{
         Action, Certificate, DedicatedChain, Edge, Endpoint, Endpoints, EscapedSlashes, GatewayKey,
-        GatewayScope, Host, HostKey, HostTls, Limits, Listener, ListenerKey, PathMatch, PathRules, Protocol,
-        Redirect, Route, SniCertificate, Timeouts, Underscores, Upstream, UpstreamKey, UpstreamPolicy,
-        UpstreamProtocol,
+        GatewayName, GatewayScope, Host, HostKey, HostTls, Limits, Listener, ListenerKey, PathMatch,
+        PathRules, Protocol, Redirect, Route, SniCertificate, Timeouts, Underscores, Upstream, UpstreamKey,
+        UpstreamPolicy, UpstreamProtocol,
     },
 };
 
 pub fn gateway() -> GatewayKey {
-    GatewayKey { class: "public".into(), setting: None, scope: GatewayScope::Shared { shard: 0 } }
+    GatewayKey::new(GatewayName {
+        class: "public".into(),
+        setting: None,
+        scope: GatewayScope::Shared { shard: 0 },
+    })
 }
 
 pub fn edge() -> Edge {

@@ -1,20 +1,21 @@
 //! The text of one file as readings, document by document. Documents whose text
 //! is as before are not read again.
 
+use super::print::Print;
 use crate::{
-    base::ObjectKey,
+    base::{ObjectKey, Version},
     inputs::{
         fact::Age,
         read::{self, Reading},
     },
     yaml::{self, Chunk, YamlError},
 };
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
 /// A file's text, read.
 #[derive(Default)]
 pub(super) struct Parsed {
-    bytes: Vec<u8>,
+    print: Print,
     documents: Box<[Document]>,
     /// The text as a whole is none we read.
     error: Option<YamlError>,
@@ -22,8 +23,8 @@ pub(super) struct Parsed {
 
 #[derive(Clone)]
 struct Document {
-    /// Where its chunk stands in `bytes`.
-    range: Range<usize>,
+    /// Of its chunk's text.
+    text: Version,
     /// The line its chunk begins on, from 1.
     line: u32,
     /// The line of its content counted from its chunk's, and what it says.
@@ -34,42 +35,32 @@ struct Document {
 impl Parsed {
     /// Reads a text; documents that `before` has too are taken from there.
     pub(super) fn new(
-        bytes: Vec<u8>,
+        bytes: &[u8],
+        print: Print,
         before: Option<&Self>,
         limits: &yaml::Limits,
         first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
     ) -> Self {
-        let mut parsed = Self { bytes: Vec::new(), documents: Box::default(), error: None };
-        let text = match yaml::text(&bytes, limits) {
-            Ok(text) => text,
-            Err(error) => return Self { error: Some(error), bytes, ..parsed },
-        };
-        let skipped = bytes.len() - text.len();
-        let chunks = match yaml::chunks(text, limits) {
+        let chunks = match yaml::text(bytes, limits).and_then(|text| yaml::chunks(text, limits)) {
             Ok(chunks) => chunks,
-            Err(error) => return Self { error: Some(error), bytes, ..parsed },
+            Err(error) => return Self { print, documents: Box::default(), error: Some(error) },
         };
-        let known: HashMap<&[u8], &Document> = before
-            .into_iter()
-            .flat_map(|before| before.documents.iter().map(|doc| (&before.bytes[doc.range.clone()], doc)))
-            .collect();
+        let before = before.into_iter().flat_map(|before| &before.documents);
+        let known: HashMap<Version, &Document> = before.map(|document| (document.text, document)).collect();
         let mut documents = Vec::new();
         for chunk in chunks {
-            let start = skipped + chunk.start;
-            let range = start..start + chunk.text.len();
-            let content = match known.get(chunk.text.as_bytes()) {
+            let (line, text) = (chunk.line, Version::of(chunk.text));
+            let content = match known.get(&text) {
                 Some(document) => document.content.clone(),
                 None => read_document(chunk, limits, first_seen),
             };
-            documents.push(Document { range, line: chunk.line, content });
+            documents.push(Document { text, line, content });
         }
-        parsed.documents = documents.into();
-        parsed.bytes = bytes;
-        parsed
+        Self { print, documents: documents.into(), error: None }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(super) fn print(&self) -> &Print {
+        &self.print
     }
 
     /// Every reading with its line, and every error with its own.

@@ -166,7 +166,7 @@ pub(super) fn read_bounded(reader: impl Read, limits: &yaml::Limits) -> Seen {
     let most = u64::try_from(limits.bytes).unwrap_or(u64::MAX).saturating_add(1);
     match reader.take(most).read_to_end(&mut bytes) {
         Ok(_) => {
-            // The text in force is kept: as it is, not as it grew.
+            // At the start, those of all files wait together.
             bytes.shrink_to_fit();
             Seen::Bytes(bytes)
         }

@@ -4,7 +4,7 @@
 //! objects may be half-written, a file that is gone may be an editor's move
 //! aside, many files gone at once may be a mount that failed.
 
-use super::{Located, Place, What, parse::Parsed};
+use super::{Located, Place, What, parse::Parsed, print::Print};
 use crate::{
     base::{ObjectKey, SortedMap},
     inputs::{Change, Fact, fact::Age, read::Reading},
@@ -103,7 +103,7 @@ enum Hold {
     /// The file's new text has lost something.
     Shrunk {
         since: Duration,
-        bytes: Vec<u8>,
+        print: Print,
     },
 }
 
@@ -209,22 +209,22 @@ impl Tree {
         let new = !self.files.contains_key(path);
         let file = self.files.entry(path.clone()).or_default();
         file.unreadable = None;
-        if !new && file.parsed.bytes() == bytes {
+        let print = Print::of(&bytes);
+        if !new && *file.parsed.print() == print {
             file.hold = None;
             file.stay(touched);
             return;
         }
-        let parsed = Parsed::new(bytes, Some(&file.parsed), &self.limits, first_seen);
+        let parsed = Parsed::new(&bytes, print, Some(&file.parsed), &self.limits, first_seen);
         let next = Contents::of(path, &parsed, &file.objects);
-        let cut = parsed.bytes().len() < file.parsed.bytes().len()
-            && file.parsed.bytes().starts_with(parsed.bytes());
+        let cut = parsed.print().is_cut_of(file.parsed.print());
         if !file.objects.is_empty() && (cut || !next.missing.is_empty()) {
             let since = match &file.hold {
-                Some(Hold::Shrunk { since, bytes }) if bytes == parsed.bytes() => *since,
+                Some(Hold::Shrunk { since, print }) if print == parsed.print() => *since,
                 Some(Hold::Shrunk { .. } | Hold::Gone { .. }) | None => now,
             };
             if now - since < HOLD {
-                file.hold = Some(Hold::Shrunk { since, bytes: parsed.bytes().to_vec() });
+                file.hold = Some(Hold::Shrunk { since, print: parsed.print().clone() });
                 for (key, entry) in file.objects.iter_mut() {
                     entry.leaving = next.missing.contains(key);
                     touched.keys.insert(key.clone());
