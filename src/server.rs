@@ -25,6 +25,7 @@
 //! *To add one*: a kind is a variant of [`crate::xds::ResourceKind`] at its place
 //! in the order, and a row in the matches that the compiler then points at.
 
+mod admission;
 mod ads;
 pub mod authority;
 pub mod cache;

@@ -13,6 +13,7 @@ mod gateway;
 mod host;
 mod owner;
 mod records;
+mod regex;
 mod setting;
 mod sni;
 mod upstream;
@@ -38,4 +39,14 @@ pub struct Options {
     pub loopback_endpoints: bool,
     /// Never sent traffic, whatever else is allowed: admin ports of ours and of Envoy.
     pub forbidden_endpoints: std::collections::BTreeSet<std::net::SocketAddr>,
+}
+
+/// A user's text in a message: escaped, and not longer than a line.
+fn shortened(text: &str) -> String {
+    const SHOWN_MAX: usize = 80;
+    let escaped = text.escape_debug().to_string();
+    match escaped.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}...", &escaped[..end]),
+        None => escaped,
+    }
 }

@@ -1,6 +1,7 @@
 //! The thin shell: sockets, TLS, HTTP/2 and time around the sessions.
 
 use super::{
+    admission::Admission,
     codec::DeltaCodec,
     fleet::{Fleet, FleetEvent, Handle, Member},
     frame::Response,
@@ -93,6 +94,7 @@ impl Listen for UnixListener {
 #[derive(Debug, Clone)]
 pub struct Server {
     fleet: Arc<Fleet>,
+    admission: Admission,
 }
 
 impl Server {
@@ -100,7 +102,7 @@ impl Server {
     #[must_use]
     pub fn new(fleet: Text) -> (Self, Handle, mpsc::Receiver<FleetEvent>) {
         let (fleet, handle, events) = Handle::new(fleet);
-        (Self { fleet }, handle, events)
+        (Self { fleet, admission: Admission::new() }, handle, events)
     }
 
     /// Serves until dropped; then all its connections are closed.
@@ -112,7 +114,7 @@ impl Server {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok(io) => {
-                        connections.spawn(admit(self.fleet.clone(), io, door.clone()));
+                        connections.spawn(admit(self.clone(), io, door.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "A connection could not be accepted");
@@ -131,15 +133,17 @@ impl Server {
 }
 
 /// Finds out who it is, then serves it.
-async fn admit<Io>(fleet: Arc<Fleet>, io: Io, door: Door)
+async fn admit<Io>(server: Server, io: Io, door: Door)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match door {
-        Door::Local(identity) => converse(fleet, io, identity).await,
+        Door::Local(identity) => converse(server, io, identity).await,
         Door::Mutual(config) => {
             let acceptor = TlsAcceptor::from(config.load_full());
-            let tls = match timeout(HANDSHAKE_MAX, acceptor.accept(io)).await {
+            // Its time begins with its turn.
+            let handshake = async { timeout(HANDSHAKE_MAX, acceptor.accept(io)).await };
+            let tls = match server.admission.handshake(handshake).await {
                 Ok(Ok(tls)) => tls,
                 Ok(Err(error)) => return tracing::info!(%error, "A peer failed the TLS handshake"),
                 Err(_) => return tracing::info!("A peer did not finish the TLS handshake"),
@@ -147,13 +151,15 @@ where
             let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let identity = certificates.first().map(|leaf| Identity::of_certificate(leaf));
             match identity {
-                Some(Ok(identity)) if identity.fleet == fleet.name => converse(fleet, tls, identity).await,
+                Some(Ok(identity)) if identity.fleet == server.fleet.name => {
+                    converse(server, tls, identity).await
+                }
                 Some(Ok(identity)) => {
-                    fleet.count_impostor();
+                    server.fleet.count_impostor();
                     tracing::warn!(engine = %identity.uri(), "An engine of another fleet was refused");
                 }
                 Some(Err(error)) => {
-                    fleet.count_impostor();
+                    server.fleet.count_impostor();
                     tracing::warn!(%error, "A peer that is no engine was refused");
                 }
                 None => tracing::warn!("A peer without a certificate was refused"),
@@ -162,13 +168,13 @@ where
     }
 }
 
-async fn converse<Io>(fleet: Arc<Fleet>, io: Io, identity: Identity)
+async fn converse<Io>(server: Server, io: Io, identity: Identity)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let engine = identity.engine.clone();
     let service = service_fn(move |request| {
-        let service = Delta { fleet: fleet.clone(), engine: identity.engine.clone() };
+        let service = Delta { server: server.clone(), engine: identity.engine.clone() };
         async move { Ok::<_, Infallible>(answer(service, request).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
@@ -194,7 +200,7 @@ async fn answer(service: Delta, request: http::Request<Incoming>) -> http::Respo
 /// One call of the delta method.
 #[derive(Debug)]
 struct Delta {
-    fleet: Arc<Fleet>,
+    server: Server,
     engine: Text,
 }
 
@@ -208,12 +214,13 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
         reason = "a stream lives as long as its socket: its task ends with it"
     )]
     fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let member = self.fleet.join(self.engine.clone(), now());
+        let Server { fleet, admission } = self.server.clone();
+        let member = fleet.join(self.engine.clone(), now());
         Box::pin(async move {
             let full = || Status::resource_exhausted("the fleet has as many streams as it may");
             let member = member.ok_or_else(full)?;
             let (sender, receiver) = mpsc::channel(SEND_QUEUE_MAX);
-            tokio::spawn(run(member, request.into_inner(), sender));
+            tokio::spawn(run(member, admission, request.into_inner(), sender));
             Ok(tonic::Response::new(ReceiverStream::new(receiver)))
         })
     }
@@ -222,11 +229,16 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
 /// One stream, from its first request to its end.
 async fn run(
     member: Member,
+    admission: Admission,
     mut requests: Streaming<DeltaDiscoveryRequest>,
     sender: mpsc::Sender<Result<Response, Status>>,
 ) {
     let mut changes = member.fleet.changes();
     let mut wake: Option<Instant> = None;
+    let mut boot = tokio::select! {
+        boot = admission.boot(now) => boot,
+        () = sender.closed() => return,
+    };
     loop {
         let stepped = tokio::select! {
             request = requests.message() => match request {
@@ -247,7 +259,8 @@ async fn run(
             Ok(stepped) => stepped,
             Err(closed) => return refuse(&member, &sender, closed).await,
         };
-        wake = next;
+        let look = boot.follow(member.synced(), !responses.is_empty(), now());
+        wake = next.into_iter().chain(look).min();
         for response in responses {
             match timeout(SEND_MAX, sender.send(Ok(response))).await {
                 Ok(Ok(())) => {}

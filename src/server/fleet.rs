@@ -311,6 +311,10 @@ impl Member {
     pub(super) fn engine(&self) -> &Text {
         &self.stream.engine
     }
+
+    pub(super) fn synced(&self) -> bool {
+        read(&self.stream.session).synced()
+    }
 }
 
 impl Drop for Member {

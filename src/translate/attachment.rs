@@ -1,7 +1,7 @@
 //! Ingress -> [`Attachment`]: whose it is, which gateways it stands on, and what
 //! it says of each host.
 
-use super::{Setting, World};
+use super::{Setting, World, regex, shortened};
 use crate::{
     api::{ImplementationSpecific, VipSharing},
     base::{HostPattern, Hostname, ObjectKey, ObjectKind, SortedMap, Text, Version},
@@ -245,9 +245,6 @@ fn by_parent<'a>(hosts: impl Iterator<Item = &'a HostPattern>) -> HashMap<Hostna
     below
 }
 
-/// Limits of a regular expression: its text, and its compiled size in bytes.
-const REGEX_MAX: usize = 1_024;
-const REGEX_SIZE_MAX: usize = 1 << 20;
 const PATH_MAX: usize = 4_096;
 
 fn path_match(path: &str, kind: PathKind, unspecific: ImplementationSpecific) -> Result<PathMatch, String> {
@@ -258,7 +255,12 @@ fn path_match(path: &str, kind: PathKind, unspecific: ImplementationSpecific) ->
         return Err("has a space or a control character".to_owned());
     }
     let kind = match (kind, unspecific) {
-        (PathKind::ImplementationSpecific, ImplementationSpecific::Regex) => return regex(path),
+        (PathKind::ImplementationSpecific, ImplementationSpecific::Regex) => {
+            if path.is_empty() {
+                return Ok(PathMatch::Prefix("/".into()));
+            }
+            return regex::check(path).map(|()| PathMatch::Regex(path.into()));
+        }
         (PathKind::ImplementationSpecific, ImplementationSpecific::Exact) => PathKind::Exact,
         (PathKind::ImplementationSpecific, ImplementationSpecific::Prefix) => PathKind::Prefix,
         (kind @ (PathKind::Exact | PathKind::Prefix), _) => kind,
@@ -276,36 +278,6 @@ fn path_match(path: &str, kind: PathKind, unspecific: ImplementationSpecific) ->
     // Element-wise: `/foo/` has `/foo` too (Ingress, "Path types").
     let trimmed = path.trim_end_matches('/');
     Ok(PathMatch::Prefix(if trimmed.is_empty() { "/" } else { trimmed }.into()))
-}
-
-fn regex(path: &str) -> Result<PathMatch, String> {
-    if path.is_empty() {
-        return Ok(PathMatch::Prefix("/".into()));
-    }
-    if path.len() > REGEX_MAX {
-        return Err(format!("is a regular expression longer than {REGEX_MAX} bytes"));
-    }
-    match regex::RegexBuilder::new(path).size_limit(REGEX_SIZE_MAX).build() {
-        Ok(_) => Ok(PathMatch::Regex(path.into())),
-        Err(regex::Error::CompiledTooBig(_)) => {
-            Err("is a regular expression that grows too large".to_owned())
-        }
-        Err(why) => Err(format!("is no regular expression: {}", last_line(&why.to_string()))),
-    }
-}
-
-fn last_line(text: &str) -> &str {
-    text.lines().next_back().unwrap_or_default().trim_start_matches("error: ")
-}
-
-/// A user's text in a message: escaped, and not longer than a line.
-fn shortened(text: &str) -> String {
-    const SHOWN_MAX: usize = 80;
-    let escaped = text.escape_debug().to_string();
-    match escaped.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}...", &escaped[..end]),
-        None => escaped,
-    }
 }
 
 fn number(n: usize) -> u32 {
@@ -370,7 +342,7 @@ mod tests {
         check("/a?b", PathKind::Prefix, "! has '?'");
         check("/a\0", PathKind::Exact, "! has a space or a control");
         check("/v[0-9]+/.*", PathKind::ImplementationSpecific, "~ /v");
-        check("/(a{1000}){1000}", PathKind::ImplementationSpecific, "! is a regular expression that grows");
+        check("/(a{1000}){1000}", PathKind::ImplementationSpecific, "! is a regular expression that repeats");
         check("/(", PathKind::ImplementationSpecific, "! is no regular expression");
         check(&"/a".repeat(3000), PathKind::Prefix, "! is longer");
     }

@@ -32,6 +32,7 @@ use serde_json::{Value, json};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -76,7 +77,23 @@ impl Live {
 
     #[must_use]
     pub fn with_engines(engines: usize, manifests: &[Value]) -> Self {
-        let home = tempfile::Builder::new().prefix("tidegate-live-").tempdir().expect("a folder");
+        Self::in_home(new_home(), engines, manifests)
+    }
+
+    /// One engine, whose Envoy is given this bootstrap on top of its own: a stock
+    /// Envoy that takes less, or more, than those we know.
+    #[must_use]
+    pub fn with_bootstrap(over: &Value, manifests: &[Value]) -> Self {
+        let home = new_home();
+        let script =
+            format!("#!/bin/sh\nexec '{}' --config-yaml '{over}' \"$@\"\n", parts::envoy().display());
+        let path = home.path().join("envoy");
+        fs::write(&path, script).expect("the folder is ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
+        Self::in_home(home, 1, manifests)
+    }
+
+    fn in_home(home: tempfile::TempDir, engines: usize, manifests: &[Value]) -> Self {
         for folder in ["objects", "state", "scratch"] {
             fs::create_dir(home.path().join(folder)).expect("a folder");
         }
@@ -360,7 +377,12 @@ impl Drop for Live {
     }
 }
 
+fn new_home() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("tidegate-live-").tempdir().expect("a folder")
+}
+
 fn command(home: &Path, keys: &Path, engines: usize) -> Command {
+    let own = home.join("envoy");
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     command
         .arg("up")
@@ -371,7 +393,7 @@ fn command(home: &Path, keys: &Path, engines: usize) -> Command {
         .args(["--engines", &engines.to_string()])
         .arg("--keys")
         .arg(keys)
-        .env("TIDEGATE_ENVOY", parts::envoy())
+        .env("TIDEGATE_ENVOY", if own.exists() { own } else { parts::envoy() })
         .env("TIDEGATE_MODULE", parts::module())
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());

@@ -11,7 +11,8 @@ use std::{net::SocketAddr, sync::Arc};
 use tidegate::{
     base::Secret,
     ir::{
-        Edge, EscapedSlashes, Host, Listener, Protocol, Underscores, Upstream, UpstreamProtocol, UpstreamTls,
+        Edge, EscapedSlashes, GatewayKey, GatewayName, Host, Listener, Protocol, Underscores, Upstream,
+        UpstreamProtocol, UpstreamTls,
     },
     xds::{
         Admin, Bootstrap, ControlPlane, Share, build_bootstrap, build_endpoints, build_host, build_listener,
@@ -165,7 +166,8 @@ fn whole_scope(host: &Host) -> Value {
 
 fn hosts() -> Vec<Host> {
     let mut other = host("shop.test");
-    other.key.gateway.class = "private".into();
+    let private = GatewayName { class: "private".into(), ..GatewayName::clone(&other.key.gateway) };
+    other.key.gateway = GatewayKey::new(private);
     vec![
         with_tls(host("shop.test"), &["shop.test", "+.wild.test"], None),
         with_routes(host("plain.test"), [says("a", prefix("/a"), "plain.test")]),

@@ -274,13 +274,14 @@ fn bytes_are_the_same_each_time() {
 fn versions_change_with_what_is_sent() {
     let [scope, table] = build_host(&web_host());
     let mut edited = web_host();
-    edited.routes.pop();
+    edited.routes = edited.routes[1..].into();
     let [same_scope, other_table] = build_host(&edited);
     assert_eq!(scope.version, same_scope.version);
     assert_ne!(table.version, other_table.version);
 
     let mut joined = web_host();
-    joined.origins.push(ObjectKey::new(ObjectKind::Ingress, "shop", "younger"));
+    let younger = ObjectKey::new(ObjectKind::Ingress, "shop", "younger");
+    joined.origins = [&*joined.origins, &[younger]].concat().into();
     let [_, same_table] = build_host(&joined);
     assert_eq!((table.version, &table.body), (same_table.version, &same_table.body));
 

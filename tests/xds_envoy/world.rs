@@ -86,12 +86,12 @@ pub fn host(text: &str) -> Host {
     Host {
         key: HostKey { gateway: gateway(), host: pattern(text) },
         tls: None,
-        routes: vec![says("all", prefix("/"), text)],
-        origins: vec![ObjectKey::new(ObjectKind::Ingress, "shop", "web")],
+        routes: [says("all", prefix("/"), text)].into(),
+        origins: [ObjectKey::new(ObjectKind::Ingress, "shop", "web")].into(),
     }
 }
 
-pub fn with_routes(host: Host, routes: impl Into<Vec<Route>>) -> Host {
+pub fn with_routes(host: Host, routes: impl Into<Box<[Route]>>) -> Host {
     Host { routes: routes.into(), ..host }
 }
 
