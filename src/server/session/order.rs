@@ -13,6 +13,7 @@ use crate::{
         frame::{Item, Response},
         relay,
     },
+    planted::{self, Bug},
     xds::{Name, Resource, ResourceKey, ResourceKind},
 };
 use bytes::Bytes;
@@ -207,13 +208,17 @@ impl Session {
     /// What this engine gets of an entry: a refused version only if it has it.
     fn offered<'a>(&self, kind: ResourceKind, name: &Name, entry: &'a Entry) -> Option<&'a Resource> {
         let taken = matches!(self.ledger(kind).exceptions.get(name), Some(Exception::Taken));
-        if entry.quarantined() && !taken { entry.last_good() } else { Some(&entry.resource) }
+        let quarantined = entry.quarantined() && !planted::is(Bug::RefusedSentAgain);
+        if quarantined && !taken { entry.last_good() } else { Some(&entry.resource) }
     }
 
     /// The first need of an earlier kind that the engine does not hold yet.
     /// What it did not ask for, or what is not there, is not waited for.
     fn unmet(&self, cache: &Cache, kind: ResourceKind, needs: &[ResourceKey]) -> Option<ResourceKey> {
         let held = |need: &&ResourceKey| {
+            if planted::is(Bug::RouteBeforeCluster) {
+                return true;
+            }
             let ledger = self.ledger(need.kind);
             let name = &need.name;
             if !ledger.subscription.covers(name) || find(cache, need.kind, name).is_none() {
@@ -272,7 +277,7 @@ impl Session {
     /// come, and Envoy does not ask for those it is subscribed to (15 s stall).
     fn push_endpoints(&mut self, cache: &Cache, name: &Name) {
         let kind = ResourceKind::Endpoints;
-        if self.ledger(kind).subscription.names.contains(name) {
+        if self.ledger(kind).subscription.names.contains(name) && !planted::is(Bug::EndpointsNotSentAgain) {
             self.ask(cache, kind, name, true);
         }
     }
@@ -298,6 +303,8 @@ impl Session {
 fn at_once(kind: ResourceKind) -> bool {
     match kind {
         ResourceKind::Listener | ResourceKind::ScopedRoute => true,
-        ResourceKind::Cluster | ResourceKind::Endpoints | ResourceKind::Secret | ResourceKind::Route => false,
+        ResourceKind::Cluster | ResourceKind::Endpoints | ResourceKind::Secret | ResourceKind::Route => {
+            planted::is(Bug::RemovalAtOnce)
+        }
     }
 }
