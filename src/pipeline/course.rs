@@ -5,7 +5,7 @@ use crate::{
     base::Text,
     desired::{Desired, Publication},
     inputs::Change,
-    ipam::Plan,
+    ipam::{Ledger, Plan},
     planted::{self, Bug},
 };
 
@@ -73,8 +73,12 @@ impl Course {
     }
 
     /// The plan could not be written: nothing of it is announced, and it comes
-    /// again. What else changed goes out.
-    pub fn unwritten(&mut self, now: i64) -> Next {
+    /// again. What else changed goes out. `reread`: what the ledger holds now,
+    /// where it could be opened again.
+    pub fn unwritten(&mut self, reread: Option<Ledger>, now: i64) -> Next {
+        if let Some(ledger) = reread {
+            self.desired.reread(ledger, self.adopted);
+        }
         self.wake_at = Some(now + RETRY_SECONDS);
         self.publish()
     }

@@ -151,16 +151,20 @@ impl Pipeline {
 
     async fn write(&mut self, plan: Plan) -> Next {
         let to_write = plan.clone();
-        match self.ledger.ask(move |store| store.commit(&to_write)).await {
+        let written =
+            self.ledger.ask(move |store| store.commit(&to_write).map_err(|error| (error, store.reopen())));
+        let (error, reread) = match written.await {
             Ok(()) => {
                 self.course.written(&plan);
-                self.course.next(clock::now_unix())
+                return self.course.next(clock::now_unix());
             }
-            Err(error) => {
-                tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
-                self.course.unwritten(clock::now_unix())
-            }
+            Err(failed) => failed,
+        };
+        tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
+        if let Err(error) = &reread {
+            tracing::error!(%error, "The VIP ledger could not be opened again");
         }
+        self.course.unwritten(reread.ok(), clock::now_unix())
     }
 
     fn publish(&mut self, publication: Publication, first: bool) {
