@@ -8,12 +8,12 @@ use super::{
     names::find,
 };
 use crate::{
+    planted::{self, Bug},
     server::{
         cache::{Cache, Entry},
         frame::{Item, Response},
         relay,
     },
-    planted::{self, Bug},
     xds::{Name, Resource, ResourceKey, ResourceKind},
 };
 use bytes::Bytes;
@@ -187,19 +187,23 @@ impl Session {
                 _ if !cache.complete() => Verdict::Unknown,
                 (true, true) => Verdict::Remove,
                 (true, false) => Verdict::InOrder,
+                // Who asks again waits for the answer, and takes no harm from this one.
+                (false, true) if matches!(kind, ResourceKind::Endpoints | ResourceKind::Secret) => {
+                    Verdict::Remove
+                }
                 (false, _) if *released || at_once(kind) => Verdict::Remove,
                 (false, _) => Verdict::Leave,
             };
         };
         let Some(resource) = self.offered(kind, name, entry) else {
             // Refused, and nothing was ever accepted under this name.
-            return if empty && *asked { Verdict::Remove } else { Verdict::Stay };
+            return if *asked && !held.certain() { Verdict::Remove } else { Verdict::Stay };
         };
         if !asked && held.has == Has::This(resource.version) {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };
         }
-        match self.unmet(cache, kind, &resource.needs) {
+        match self.unmet(cache, kind, &resource.needs, empty) {
             Some(need) => Verdict::Wait(need),
             None => Verdict::Send(resource.clone()),
         }
@@ -213,22 +217,39 @@ impl Session {
     }
 
     /// The first need of an earlier kind that the engine does not hold yet.
-    /// What it did not ask for, or what is not there, is not waited for.
-    fn unmet(&self, cache: &Cache, kind: ResourceKind, needs: &[ResourceKey]) -> Option<ResourceKey> {
+    /// What it did not ask for, or what is not there, is not waited for. `first`:
+    /// nor is what was refused and has no last good, where the engine has nothing
+    /// at all: Envoy answers 503 where a cluster lacks, and serves the rest.
+    fn unmet(
+        &self,
+        cache: &Cache,
+        kind: ResourceKind,
+        needs: &[ResourceKey],
+        first: bool,
+    ) -> Option<ResourceKey> {
         let held = |need: &&ResourceKey| {
             if planted::is(Bug::RouteBeforeCluster) {
                 return true;
             }
             let ledger = self.ledger(need.kind);
             let name = &need.name;
-            if !ledger.subscription.covers(name) || find(cache, need.kind, name).is_none() {
+            let Some(entry) = find(cache, need.kind, name) else { return true };
+            if !ledger.subscription.covers(name) {
+                // While clusters warm Envoy says nothing of clusters, so on a new stream
+                // their turn may come after that of routes.
+                return need.kind != ResourceKind::Cluster || ledger.subscription.started;
+            }
+            if first && entry.quarantined() && entry.last_good().is_none() {
                 return true;
             }
             let owed = ledger.owed.get(name).is_none_or(|owed| owed.held.certain());
             // A removal under way: it came back, and is not there yet.
             let stays = |flying: &Flying| flying.sent.is_some() && flying.held.certain();
             let flying = ledger.flying.get(name).is_none_or(stays);
-            owed && flying
+            // It refused the only version there ever was.
+            let without = matches!(ledger.exceptions.get(name),
+                Some(Exception::Stays { held, .. }) if !held.certain());
+            owed && flying && !without
         };
         needs.iter().filter(|need| need.kind < kind).find(|need| !held(need)).cloned()
     }
