@@ -133,7 +133,8 @@ pub enum Outcome {
 /// What one batch of facts changed.
 #[derive(Debug, Default)]
 pub struct Delta {
-    /// In the order of their units.
+    /// What is no longer served, then what is, each in the order of their units: a
+    /// name (of a dedicated certificate) may pass from one unit to another.
     pub outcomes: Vec<Outcome>,
     /// Objects of which something else is to be said than before.
     pub reported: BTreeSet<ObjectKey>,
@@ -164,6 +165,7 @@ impl Compile {
                 delta.outcomes.extend(outcome(&unit, self.graph.value(&unit)));
             }
         }
+        delta.outcomes.sort_by_key(Outcome::is_some);
         delta
     }
 

@@ -116,6 +116,20 @@ impl Desired {
         self.apply(plan);
     }
 
+    /// The ledger was read again after a write whose end is not known: what it
+    /// says counts. `adopt`: the whole world has been read.
+    pub fn reread(&mut self, ledger: Ledger, adopt: bool) {
+        let before = std::mem::replace(&mut self.ledger, ledger);
+        let claims = before.claims().chain(self.ledger.claims()).map(|(claim, _)| claim);
+        let claims: BTreeSet<Text> = claims.cloned().collect();
+        let changed = claims.iter().filter(|claim| !before.held(claim).eq(self.ledger.held(claim)));
+        let facts = changed.map(|claim| self.allocation(claim)).collect();
+        self.compile(facts);
+        if adopt {
+            self.desk.adopt(&self.ledger);
+        }
+    }
+
     fn apply(&mut self, plan: &Plan) {
         self.ledger.apply(plan).expect("a plan fits the ledger it was made for");
         let mut claims: BTreeSet<Text> = BTreeSet::new();

@@ -16,6 +16,7 @@ pub mod inputs;
 pub mod ipam;
 pub mod ir;
 pub mod pipeline;
+pub mod planted;
 pub mod report;
 pub mod server;
 pub mod settings;

@@ -6,11 +6,13 @@
 //! plan is written; one task owns it all. *To add one* (an output): a field of
 //! [`crate::desired::Publication`], handed on in `run`.
 
+mod course;
 mod last_good;
 mod ledger;
 mod observed;
 mod run;
 
+pub use course::{Course, Next};
 pub use last_good::Kept;
 pub use ledger::LedgerThread;
 pub use observed::Observed;

@@ -87,16 +87,7 @@ impl Store {
         if !ledger {
             File::create(&path, 1, &[])?;
         }
-        let mut document = ExportDoc::new(0);
-        let mut next_history = 0;
-        let file = File::open(&path, |kind, key, body| {
-            if kind == Kind::History {
-                next_history = number(key)? + 1;
-                // Read for its errors; there may be much of it.
-                return read::<HistoryEntry>(body).map(drop);
-            }
-            document.take(kind, key, body)
-        })?;
+        let (file, document, next_history) = read_file(&path)?;
         judge_by_backup(dir, &file)?;
         let ledger = document.ledger().map_err(|error| corrupt(&path, &error))?;
         let mut ages = Ages::new();
@@ -110,6 +101,17 @@ impl Store {
             mark_created(dir)?;
         }
         Ok(Opened { store, ledger, ages, serials })
+    }
+
+    /// After a write that failed: opens the ledger again and gives what it holds,
+    /// which may be with or without that write.
+    pub fn reopen(&mut self) -> Result<Ledger, StoreError> {
+        let path = self.dir.join(LEDGER);
+        let (file, document, next_history) = read_file(&path)?;
+        judge_by_backup(&self.dir, &file)?;
+        let ledger = document.ledger().map_err(|error| corrupt(&path, &error))?;
+        (self.file, self.next_history, self.backup) = (file, next_history, None);
+        Ok(ledger)
     }
 
     /// Writes a plan: when this returns, what it gives may be announced, and the
@@ -286,6 +288,21 @@ impl Store {
         }
         Backup::begin(&self.dir.join(BACKUP), &self.file.head(), &all)
     }
+}
+
+/// The file, all it holds but history, and the number of the next event of that.
+fn read_file(path: &Path) -> Result<(File, ExportDoc, u64), StoreError> {
+    let mut document = ExportDoc::new(0);
+    let mut next_history = 0;
+    let file = File::open(path, |kind, key, body| {
+        if kind == Kind::History {
+            next_history = number(key)? + 1;
+            // Read for its errors; there may be much of it.
+            return read::<HistoryEntry>(body).map(drop);
+        }
+        document.take(kind, key, body)
+    })?;
+    Ok((file, document, next_history))
 }
 
 /// A ledger that is whole can still be an old one: its backup, written after

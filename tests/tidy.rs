@@ -11,13 +11,14 @@ use std::{
 /// Each room (a top-level module of `src`), and the rooms it may import. Below
 /// whoever imports it, but for three that know each other: `pipeline` fills what
 /// `status` says of engines, and `status` reads the pipeline's core.
-const ROOMS: [(&str, &[&str]); 27] = [
+const ROOMS: [(&str, &[&str]); 28] = [
     ("base", &[]),
     ("clock", &[]),
     ("settings", &[]),
     ("telemetry", &[]),
     ("incremental", &[]),
     ("echo", &[]),
+    ("planted", &[]),
     ("report", &["base"]),
     ("yaml", &["report"]),
     ("api", &[]),
@@ -26,10 +27,10 @@ const ROOMS: [(&str, &[&str]); 27] = [
     ("ir", &["base"]),
     ("translate", &["base", "report", "api", "inputs", "ir"]),
     ("compile", &["base", "report", "api", "inputs", "ir", "incremental", "translate"]),
-    ("ipam", &["base", "report", "api", "ir"]),
+    ("ipam", &["base", "report", "api", "ir", "planted"]),
     ("store", &["base", "ipam"]),
     ("xds", &["base", "ir"]),
-    ("server", &["base", "xds"]),
+    ("server", &["base", "xds", "planted"]),
     ("dns", &["base", "ir"]),
     ("engine", &["base", "clock", "xds", "server"]),
     ("desired", &["base", "report", "api", "inputs", "ir", "translate", "compile", "ipam", "xds"]),
@@ -37,8 +38,8 @@ const ROOMS: [(&str, &[&str]); 27] = [
     (
         "pipeline",
         &[
-            "base", "report", "clock", "inputs", "source", "ir", "store", "xds", "server", "dns", "desired",
-            "status",
+            "base", "report", "clock", "inputs", "source", "ir", "ipam", "store", "xds", "server", "dns",
+            "desired", "status", "planted",
         ],
     ),
     ("admin", &["base", "report", "server", "dns", "store", "status", "pipeline"]),

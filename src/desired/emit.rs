@@ -47,6 +47,9 @@ impl Publication {
 #[derive(Default)]
 pub(super) struct Emitter {
     listeners: HashMap<GatewayKey, BTreeSet<ListenerKey>>,
+    /// Whose a listener is: an address may pass to another gateway before the one
+    /// that had it is built anew.
+    owners: BTreeMap<ListenerKey, GatewayKey>,
     addresses: BTreeSet<IpAddr>,
     verified: HashSet<UpstreamKey>,
     zones: BTreeMap<ObjectKey, Hostname>,
@@ -133,14 +136,20 @@ impl Emitter {
         let now: BTreeSet<_> = listeners.iter().map(|listener| listener.key.clone()).collect();
         for listener in listeners {
             self.put(names::listener(&listener.key), Some(xds::build_listener(listener)));
+            self.owners.insert(listener.key.clone(), key.clone());
         }
         let before = self.listeners.remove(&key).unwrap_or_default();
         for gone in before.difference(&now) {
-            // Another gateway may have got the address in the same step.
-            self.changed.entry(names::listener(gone)).or_insert(None);
+            if self.owners.get(gone) == Some(&key) {
+                self.owners.remove(gone);
+                self.put(names::listener(gone), None);
+            }
         }
-        for listener in &before {
-            self.addresses.remove(&listener.address);
+        for ListenerKey { address, port: _ } in &before {
+            let of_address = |port| ListenerKey { address: *address, port };
+            if self.owners.range(of_address(0)..=of_address(u16::MAX)).next().is_none() {
+                self.addresses.remove(address);
+            }
         }
         self.addresses.extend(now.iter().map(|listener| listener.address));
         if !now.is_empty() {

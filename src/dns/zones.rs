@@ -14,6 +14,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 /// backwards when a zone comes back in the life of the process.
 const RETIRED_ZONES_MAX: usize = 1_024;
 
+/// A serial is written behind the answers that bear it: what a process that was
+/// killed had answered with last is not known, and less than this many later.
+const UNWRITTEN_SERIALS_MAX: u32 = 1_000;
+
 /// A zone's serial and the content it stands for: what the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneSerial {
@@ -130,9 +134,7 @@ impl Zones {
         let path = name::path(apex);
         self.tree.edit(&path, |node| node.apex = None);
         self.change_zone_above(&path, 0, self.tree.content(&path));
-        if self.retired.len() < RETIRED_ZONES_MAX {
-            self.retired.insert(apex.clone(), state.serial);
-        }
+        self.retire(apex, state.serial);
     }
 
     /// Publishes the addresses of a name, in place of any before. The default
@@ -195,15 +197,24 @@ impl Zones {
         self.zones.iter().map(serial).collect()
     }
 
-    /// Takes up a serial that was stored: as it is where the content is the same,
-    /// and one more where it changed meanwhile. To be called when everything is
-    /// loaded and before anything is answered, because it may set a serial back.
-    /// Says whether there is such a zone.
-    pub fn restore_serial(&mut self, stored: &ZoneSerial) -> bool {
+    /// Takes up a serial that was stored: as it is where the content is the same;
+    /// where it changed meanwhile, one that was not answered with before. To be
+    /// called when everything is loaded and before anything is answered, because
+    /// it may set a serial back. A zone that is not there has it when it comes.
+    pub fn restore_serial(&mut self, stored: &ZoneSerial) {
         let ZoneSerial { apex, content, serial } = stored;
-        let Some(state) = self.zones.get_mut(apex) else { return false };
-        state.serial = if state.content == content.0 { (*serial).max(1) } else { next_serial(*serial) };
-        true
+        let later = serial.wrapping_add(UNWRITTEN_SERIALS_MAX);
+        match self.zones.get_mut(apex) {
+            Some(state) if state.content == content.0 => state.serial = (*serial).max(1),
+            Some(state) => state.serial = next_serial(later),
+            None => self.retire(apex, later),
+        }
+    }
+
+    fn retire(&mut self, apex: &Hostname, serial: u32) {
+        if self.retired.len() < RETIRED_ZONES_MAX {
+            self.retired.insert(apex.clone(), serial);
+        }
     }
 
     pub(super) fn find(&self, name: &QueryName, above: bool) -> Option<(&ZoneState, Found<'_>)> {
@@ -313,15 +324,17 @@ pub(super) mod tests {
         let content = zones.serials()[0].content;
         let apex = host("example.com");
         let mut restored = |content, serial| {
-            assert!(zones.restore_serial(&ZoneSerial { apex: apex.clone(), content, serial }));
+            zones.restore_serial(&ZoneSerial { apex: apex.clone(), content, serial });
             zones.serials()[0].serial
         };
         assert_eq!(restored(content, 7), 7);
-        assert_eq!(restored(Version(1), 7), 8);
-        assert_eq!(restored(Version(1), u32::MAX), 1, "RFC 1982, and never 0");
+        assert_eq!(restored(Version(1), 7), 1_008, "what was answered with and not written is passed over");
+        assert_eq!(restored(Version(1), u32::MAX - 1_000), 1, "RFC 1982, and never 0");
         assert_eq!(restored(content, 0), 1);
-        let foreign = ZoneSerial { apex: host("example.org"), content, serial: 5 };
-        assert!(!zones.restore_serial(&foreign));
+        zones.restore_serial(&ZoneSerial { apex: host("example.org"), content, serial: 5 });
+        assert_eq!(zones.serials().len(), 1, "a serial alone makes no zone");
+        zones.set_zone(zone("example.org"));
+        assert_eq!(serial(&zones, "example.org"), 1_006, "a zone that comes back after a restart goes on");
     }
 
     #[test]

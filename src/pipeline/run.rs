@@ -1,20 +1,18 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Kept, LedgerThread, observed::Observed};
+use super::{Course, Kept, LedgerThread, Next, observed::Observed};
 use crate::{
     base::{Hostname, ObjectKey, Text},
     clock,
     desired::{Desired, Publication, ZoneChange},
     dns::{self, SharedZones, ZoneSerial},
+    ipam::Plan,
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::Batch,
     store::{FirstSeen, Serial, Serials},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{mpsc, oneshot};
 
 /// A question to the loop's state, answered between two batches.
@@ -29,7 +27,7 @@ pub struct Inlets {
 
 /// The loop's state.
 pub struct Pipeline {
-    desired: Desired,
+    course: Course,
     ledger: LedgerThread,
     zones: SharedZones,
     fleet: Handle,
@@ -41,14 +39,8 @@ pub struct Pipeline {
     releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
     told: BTreeMap<ObjectKey, Vec<Finding>>,
-    /// The first full sync is complete: from here on things are published.
-    synced: bool,
-    adopted: bool,
-    wake_at: Option<i64>,
 }
 
-/// A plan that could not be written is tried again after this long.
-const RETRY: Duration = Duration::from_secs(1);
 /// Batches taken in together when they queue up.
 const BATCHES_MAX: usize = 64;
 
@@ -63,7 +55,7 @@ impl Pipeline {
         serials: Serials,
     ) -> Self {
         Self {
-            desired,
+            course: Course::new(desired),
             ledger,
             zones,
             observed: Observed::new(fleet.clone()),
@@ -73,9 +65,6 @@ impl Pipeline {
             unwritten_serials: Vec::new(),
             releases: Vec::new(),
             told: BTreeMap::new(),
-            synced: false,
-            adopted: false,
-            wake_at: None,
         }
     }
 
@@ -83,7 +72,7 @@ impl Pipeline {
     pub async fn run(mut self, inlets: Inlets) {
         let Inlets { mut batches, mut events, mut queries } = inlets;
         loop {
-            let wake = self.wake_at;
+            let wake = self.course.wake_at();
             tokio::select! {
                 batch = batches.recv() => {
                     let Some(batch) = batch else { return };
@@ -105,7 +94,6 @@ impl Pipeline {
                     self.release_asked().await;
                 }
                 () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
-                    self.wake_at = None;
                     self.settle().await;
                     self.remember(Vec::new());
                 }
@@ -126,17 +114,11 @@ impl Pipeline {
     }
 
     async fn release(&mut self, claim: &Text) -> Released {
-        if !self.synced {
-            return Err("the sources are not read yet".to_owned());
-        }
-        if self.desired.is_claimed(claim) {
-            return Err(format!("{claim} is in use: its addresses go when the objects behind it go"));
-        }
-        let plan = self.desired.release(claim, clock::now_unix());
+        let plan = self.course.release(claim, clock::now_unix())?;
         let to_write = plan.clone();
         let written = self.ledger.ask(move |store| store.commit(&to_write)).await;
         written.map_err(|error| error.to_string())?;
-        self.desired.released(&plan);
+        self.course.released(&plan);
         self.settle().await;
         self.remember(Vec::new());
         Ok(plan.release.iter().map(|release| release.address).collect())
@@ -145,19 +127,11 @@ impl Pipeline {
     async fn collect(&mut self, batches: Vec<Batch>) {
         tracing::debug!(batches = batches.len(), "Changes came");
         let mut ages = Vec::new();
-        let mut whole = true;
         for batch in batches {
-            let Batch { changes, first, whole: is_whole, findings, places, seen } = batch;
+            let Batch { changes, first, whole, findings, places, seen } = batch;
             self.observed.source(findings, places);
-            self.desired.take(changes);
-            self.synced |= first;
-            whole = is_whole;
+            self.course.take(changes, first, whole);
             ages.extend(seen);
-        }
-        if self.synced && whole && !self.adopted {
-            // Only a world seen whole may say that a claim is no more.
-            self.desired.first_sync();
-            self.adopted = true;
         }
         self.settle().await;
         self.remember(ages);
@@ -165,33 +139,35 @@ impl Pipeline {
 
     /// Plans, writes and publishes until nothing is left to do.
     async fn settle(&mut self) {
-        if !self.synced {
-            return;
-        }
+        let mut next = self.course.next(clock::now_unix());
         loop {
-            let plan = self.desired.plan(clock::now_unix());
-            self.wake_at = plan.wake_at;
-            if plan.is_empty() {
-                self.desired.written(&plan);
-                break;
-            }
-            let to_write = plan.clone();
-            if let Err(error) = self.ledger.ask(move |store| store.commit(&to_write)).await {
-                tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
-                self.wake_at = Some(clock::now_unix() + i64::try_from(RETRY.as_secs()).unwrap_or(1));
-                break;
-            }
-            self.desired.written(&plan);
+            next = match next {
+                Next::Write(plan) => self.write(plan).await,
+                Next::Publish { publication, first } => return self.publish(publication, first),
+                Next::Rest => return,
+            };
         }
-        self.publish();
     }
 
-    fn publish(&mut self) {
-        let publication = self.desired.publication();
-        let first = !self.fleet.ready();
-        if publication.is_empty() && !first {
-            return;
+    async fn write(&mut self, plan: Plan) -> Next {
+        let to_write = plan.clone();
+        let written =
+            self.ledger.ask(move |store| store.commit(&to_write).map_err(|error| (error, store.reopen())));
+        let (error, reread) = match written.await {
+            Ok(()) => {
+                self.course.written(&plan);
+                return self.course.next(clock::now_unix());
+            }
+            Err(failed) => failed,
+        };
+        tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
+        if let Err(error) = &reread {
+            tracing::error!(%error, "The VIP ledger could not be opened again");
         }
+        self.course.unwritten(reread.ok(), clock::now_unix())
+    }
+
+    fn publish(&mut self, publication: Publication, first: bool) {
         let Publication { resources, records, zones, reported } = publication;
         self.observed.published(&resources);
         if first || !resources.set.is_empty() || !resources.removed.is_empty() {
@@ -262,7 +238,7 @@ impl Pipeline {
     /// Logs what is new among the findings of objects.
     fn log(&mut self, reported: BTreeSet<ObjectKey>) {
         for object in reported {
-            let findings = self.desired.compiled().findings(&object);
+            let findings = self.course.desired().compiled().findings(&object);
             let before = self.told.remove(&object).unwrap_or_default();
             for finding in findings.iter().filter(|finding| !before.contains(finding)) {
                 let Finding { object, severity, reason, field, message } = finding;
@@ -283,7 +259,7 @@ impl Pipeline {
 
     #[must_use]
     pub fn desired(&self) -> &Desired {
-        &self.desired
+        self.course.desired()
     }
 
     #[must_use]
@@ -294,7 +270,7 @@ impl Pipeline {
     /// Whether the first full sync is published.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.synced && self.fleet.ready()
+        self.course.synced() && self.fleet.ready()
     }
 }
 

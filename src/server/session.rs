@@ -382,6 +382,12 @@ impl Session {
         ledger.enqueue(name);
     }
 
+    /// Looks again at what waits for anything of a kind: it is asked for from now on.
+    fn wake_all(&mut self, kind: ResourceKind) {
+        let keys: Vec<_> = self.waiting.keys().filter(|key| key.kind == kind).cloned().collect();
+        keys.iter().for_each(|key| self.wake(key));
+    }
+
     /// Looks again at what waits for `key`.
     fn wake(&mut self, key: &ResourceKey) {
         for waiter in self.waiting.remove(key).into_iter().flatten() {

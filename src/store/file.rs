@@ -76,11 +76,11 @@ pub(super) struct Change {
 /// An open file whose content has been verified.
 #[derive(Debug)]
 pub(super) struct File {
-    database: Database,
+    /// None after a write that failed: the file may be before or behind it, and is
+    /// to be opened again.
+    database: Option<Database>,
     path: PathBuf,
     head: Head,
-    /// After a write that failed, the file may be before or behind it.
-    failed: bool,
 }
 
 impl File {
@@ -116,7 +116,7 @@ impl File {
             builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
             let database = builder.open(path)?;
             let head = verify(&database, path, &mut take)?;
-            Ok(Self { database, path: path.to_owned(), head, failed: false })
+            Ok(Self { database: Some(database), path: path.to_owned(), head })
         })
     }
 
@@ -136,7 +136,7 @@ impl File {
         mut take: impl FnMut(&'k str, &[u8]) -> Result<(), String>,
     ) -> Result<(), StoreError> {
         contain(&self.path, || {
-            let table = self.database.begin_read()?.open_table(kind.table())?;
+            let table = self.database()?.begin_read()?.open_table(kind.table())?;
             for key in keys {
                 let Some(row) = table.get(key.as_str())? else { continue };
                 let (body, _) =
@@ -156,7 +156,7 @@ impl File {
         mut take: impl FnMut(&str, &[u8]) -> Result<bool, String>,
     ) -> Result<(), StoreError> {
         contain(&self.path, || {
-            let table = self.database.begin_read()?.open_table(kind.table())?;
+            let table = self.database()?.begin_read()?.open_table(kind.table())?;
             let mut rows = table.iter()?;
             while let Some(row) = if backwards { rows.next_back() } else { rows.next() } {
                 let (key, row) = row?;
@@ -173,13 +173,16 @@ impl File {
     /// Writes the changes in one transaction; when this returns, they are on the
     /// disk. After an error nothing more can be written: open the file again.
     pub(super) fn commit(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        if self.failed {
-            return Err(StoreError::Failed { path: self.path.clone() });
+        let written = contain(&self.path, || write(self.database()?, &self.head, changes));
+        if written.is_err() {
+            self.database = None;
         }
-        let written = contain(&self.path, || write(&self.database, &self.head, changes));
-        self.failed = written.is_err();
         self.head = written?;
         Ok(())
+    }
+
+    fn database(&self) -> Result<&Database, StoreError> {
+        self.database.as_ref().ok_or_else(|| StoreError::Failed { path: self.path.clone() })
     }
 }
 

@@ -26,7 +26,9 @@ pub fn translate_gateway(world: &mut dyn World, key: &GatewayKey, report: &mut R
     let claim = claim(world, key, &setting, report);
     let addresses = world.allocation(key);
     let tls = setting.https.filter(|_| world.has_tls(key));
-    let dedicated = if tls.is_some() { dedicated(world, key, report) } else { Vec::new() };
+    // Without an address nobody serves them: their keys stay here.
+    let served = tls.is_some() && !addresses.is_empty();
+    let dedicated = if served { dedicated(world, key, report) } else { Vec::new() };
     let mut listeners = Vec::new();
     for address in addresses.iter() {
         let listener = |port, protocol, dedicated| Listener {

@@ -42,6 +42,13 @@ impl Held {
         Self { has: Has::Some, needs: Vec::new(), blind: true }
     }
 
+    /// What was there may be gone.
+    pub(super) fn doubt(&mut self) {
+        if self.certain() {
+            self.has = Has::Perhaps;
+        }
+    }
+
     /// Whether some version is there for certain.
     pub(super) fn certain(&self) -> bool {
         matches!(self.has, Has::Some | Has::This(_))

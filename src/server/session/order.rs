@@ -8,6 +8,7 @@ use super::{
     names::find,
 };
 use crate::{
+    planted::{self, Bug},
     server::{
         cache::{Cache, Entry},
         frame::{Item, Response},
@@ -186,19 +187,23 @@ impl Session {
                 _ if !cache.complete() => Verdict::Unknown,
                 (true, true) => Verdict::Remove,
                 (true, false) => Verdict::InOrder,
+                // Who asks again waits for the answer, and takes no harm from this one.
+                (false, true) if matches!(kind, ResourceKind::Endpoints | ResourceKind::Secret) => {
+                    Verdict::Remove
+                }
                 (false, _) if *released || at_once(kind) => Verdict::Remove,
                 (false, _) => Verdict::Leave,
             };
         };
         let Some(resource) = self.offered(kind, name, entry) else {
             // Refused, and nothing was ever accepted under this name.
-            return if empty && *asked { Verdict::Remove } else { Verdict::Stay };
+            return if *asked && !held.certain() { Verdict::Remove } else { Verdict::Stay };
         };
         if !asked && held.has == Has::This(resource.version) {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };
         }
-        match self.unmet(cache, kind, &resource.needs) {
+        match self.unmet(cache, kind, &resource.needs, empty) {
             Some(need) => Verdict::Wait(need),
             None => Verdict::Send(resource.clone()),
         }
@@ -207,23 +212,44 @@ impl Session {
     /// What this engine gets of an entry: a refused version only if it has it.
     fn offered<'a>(&self, kind: ResourceKind, name: &Name, entry: &'a Entry) -> Option<&'a Resource> {
         let taken = matches!(self.ledger(kind).exceptions.get(name), Some(Exception::Taken));
-        if entry.quarantined() && !taken { entry.last_good() } else { Some(&entry.resource) }
+        let quarantined = entry.quarantined() && !planted::is(Bug::RefusedSentAgain);
+        if quarantined && !taken { entry.last_good() } else { Some(&entry.resource) }
     }
 
     /// The first need of an earlier kind that the engine does not hold yet.
-    /// What it did not ask for, or what is not there, is not waited for.
-    fn unmet(&self, cache: &Cache, kind: ResourceKind, needs: &[ResourceKey]) -> Option<ResourceKey> {
+    /// What it did not ask for, or what is not there, is not waited for. `first`:
+    /// nor is what was refused and has no last good, where the engine has nothing
+    /// at all: Envoy answers 503 where a cluster lacks, and serves the rest.
+    fn unmet(
+        &self,
+        cache: &Cache,
+        kind: ResourceKind,
+        needs: &[ResourceKey],
+        first: bool,
+    ) -> Option<ResourceKey> {
         let held = |need: &&ResourceKey| {
+            if planted::is(Bug::RouteBeforeCluster) {
+                return true;
+            }
             let ledger = self.ledger(need.kind);
             let name = &need.name;
-            if !ledger.subscription.covers(name) || find(cache, need.kind, name).is_none() {
+            let Some(entry) = find(cache, need.kind, name) else { return true };
+            if !ledger.subscription.covers(name) {
+                // While clusters warm Envoy says nothing of clusters, so on a new stream
+                // their turn may come after that of routes.
+                return need.kind != ResourceKind::Cluster || ledger.subscription.started;
+            }
+            if first && entry.quarantined() && entry.last_good().is_none() {
                 return true;
             }
             let owed = ledger.owed.get(name).is_none_or(|owed| owed.held.certain());
             // A removal under way: it came back, and is not there yet.
             let stays = |flying: &Flying| flying.sent.is_some() && flying.held.certain();
             let flying = ledger.flying.get(name).is_none_or(stays);
-            owed && flying
+            // It refused the only version there ever was.
+            let without = matches!(ledger.exceptions.get(name),
+                Some(Exception::Stays { held, .. }) if !held.certain());
+            owed && flying && !without
         };
         needs.iter().filter(|need| need.kind < kind).find(|need| !held(need)).cloned()
     }
@@ -272,7 +298,7 @@ impl Session {
     /// come, and Envoy does not ask for those it is subscribed to (15 s stall).
     fn push_endpoints(&mut self, cache: &Cache, name: &Name) {
         let kind = ResourceKind::Endpoints;
-        if self.ledger(kind).subscription.names.contains(name) {
+        if self.ledger(kind).subscription.names.contains(name) && !planted::is(Bug::EndpointsNotSentAgain) {
             self.ask(cache, kind, name, true);
         }
     }
@@ -298,6 +324,8 @@ impl Session {
 fn at_once(kind: ResourceKind) -> bool {
     match kind {
         ResourceKind::Listener | ResourceKind::ScopedRoute => true,
-        ResourceKind::Cluster | ResourceKind::Endpoints | ResourceKind::Secret | ResourceKind::Route => false,
+        ResourceKind::Cluster | ResourceKind::Endpoints | ResourceKind::Secret | ResourceKind::Route => {
+            planted::is(Bug::RemovalAtOnce)
+        }
     }
 }

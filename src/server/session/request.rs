@@ -61,6 +61,9 @@ impl Session {
         if first && !initial.is_empty() {
             self.grace_until = Some(now + CONNECT_GRACE);
         }
+        if first {
+            self.wake_all(kind);
+        }
         self.unsubscribe(cache, kind, &unsubscribe);
         let reported = if first { initial } else { HashMap::new() };
         let everything = first && subscribe.is_empty() && asks_for_all(kind);
@@ -189,9 +192,14 @@ impl Session {
                     self.aliases.add(&name);
                 }
             }
-            match reported.get(&text) {
+            // A cluster sent before this was read warms until its endpoints come,
+            // also those that the engine had before.
+            let cluster = self.ledger(ResourceKind::Cluster).flying.get(&name);
+            let warms =
+                kind == ResourceKind::Endpoints && cluster.is_some_and(|flying| flying.sent.is_some());
+            match reported.get(&text).filter(|_| !warms) {
                 Some(version) => self.greet(cache, kind, &name, version, &mut accepted),
-                None if again => self.ask(cache, kind, &name, true),
+                None if again || warms => self.ask(cache, kind, &name, true),
                 None => self.owe(kind, &name, Held::nothing(), true),
             }
         }

@@ -49,7 +49,11 @@ impl Session {
         if !ledger.subscription.covers(name) {
             return;
         }
-        let (Some(sent), Some(entry)) = (sent, find(cache, kind, name)) else { return };
+        let Some(entry) = find(cache, kind, name) else { return };
+        let Some(sent) = sent else {
+            // There is one, and it is not for this engine: refused, with no last good.
+            return self.stay(kind, name, Held::nothing(), None);
+        };
         if !entry.quarantined() || entry.resource.key != sent.source {
             return;
         }
@@ -94,16 +98,17 @@ impl Session {
         now: Instant,
         step: &mut Step,
     ) {
-        let mut sets = Vec::new();
+        let (mut sets, mut removals) = (Vec::new(), Vec::new());
         for name in flight.names {
             let Some(flying) = self.ledger_mut(kind).flying.remove(&name) else { continue };
             let Some(sent) = flying.sent.clone() else {
-                // A refused removal is not repeated: it would be refused again.
-                self.pins.release(kind, &name, &flying.held);
-                self.ledger_mut(kind).enqueue(&name);
+                removals.push((name, flying));
                 continue;
             };
             sets.push((name, flying, sent));
+        }
+        for (name, flying) in removals {
+            self.unremoved(kind, &name, flying, sets.is_empty());
         }
         if sets.is_empty() {
             tracing::warn!(?kind, message, "An engine refused removals");
@@ -128,6 +133,26 @@ impl Session {
         }
         if culprit.is_none() {
             self.suspect(kind, rest);
+        }
+    }
+
+    /// A removal came in a refused response, and was done or not. It is said again,
+    /// unless the removals themselves were refused: they would be again.
+    fn unremoved(&mut self, kind: ResourceKind, name: &Name, mut flying: Flying, alone: bool) {
+        let ledger = self.ledger_mut(kind);
+        if let Some(owed) = ledger.owed.get_mut(name) {
+            // It came back meanwhile.
+            owed.held.doubt();
+        }
+        if alone || ledger.owed.contains_key(name) || !ledger.subscription.covers(name) {
+            ledger.enqueue(name);
+            self.pins.release(kind, name, &flying.held);
+            return;
+        }
+        flying.held.doubt();
+        self.owe_counted(kind, name, flying.held, flying.asked);
+        if let Some(owed) = self.ledger_mut(kind).owed.get_mut(name) {
+            owed.released = true;
         }
     }
 
