@@ -37,7 +37,7 @@ impl Parsed {
         bytes: Vec<u8>,
         before: Option<&Self>,
         limits: &yaml::Limits,
-        first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
+        first_seen: &dyn Fn(&ObjectKey) -> Age,
     ) -> Self {
         let mut parsed = Self { bytes: Vec::new(), documents: Box::default(), error: None };
         let text = match yaml::text(&bytes, limits) {
@@ -93,7 +93,7 @@ impl Parsed {
 fn read_document(
     chunk: Chunk<'_>,
     limits: &yaml::Limits,
-    first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
+    first_seen: &dyn Fn(&ObjectKey) -> Age,
 ) -> Result<(u32, Vec<Reading>), YamlError> {
     let Some(document) = yaml::document(Chunk { line: 1, ..chunk }, limits)? else {
         return Ok((1, Vec::new()));
