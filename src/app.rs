@@ -35,7 +35,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 
 /// Where the admin API listens when nothing is said.
 pub const ADMIN_DEFAULT: &str = "127.0.0.1:9180";
@@ -135,6 +139,15 @@ fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) 
 /// What could not be opened or started, or a part that ended by itself.
 #[expect(clippy::too_many_lines, reason = "the wiring is one list, read top to bottom")]
 pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
+    // Files are read while all else is opened; the ledger says how old their objects are.
+    let (ages_sender, known) = oneshot::channel();
+    let (batches, source) =
+        files::watch(plan.folders.clone(), files::Options::default(), known, clock::now_unix)?;
+    let mut tasks: JoinSet<&'static str> = JoinSet::new();
+    tasks.spawn(async move {
+        source.await;
+        "the source of files"
+    });
     let Parts { opened, trust, xds, admin, dns } = Parts::open(&plan).await?;
     let admin_address = admin.local_addr().map_err(bind("The admin API", plan.admin))?;
     let xds_address = xds.local_addr().map_err(bind("The xDS server", plan.xds))?;
@@ -144,8 +157,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
 
     let Opened { store, ledger, ages, serials } = opened;
     let known = ages.into_iter().map(|(key, seen)| (key, Age { seconds: seen.seconds, batch: seen.batch }));
-    let source_options = files::Options { known: known.collect(), ..files::Options::default() };
-    let (batches, source) = files::watch(plan.folders.clone(), source_options, clock::now_unix)?;
+    let _ = ages_sender.send(known.collect());
     let (ledger_thread, ledger_join) = LedgerThread::start(store);
 
     let forbidden = [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten();
@@ -177,11 +189,6 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
             None => Arc::new(Vec::new),
         },
     };
-    let mut tasks: JoinSet<&'static str> = JoinSet::new();
-    tasks.spawn(async move {
-        source.await;
-        "the source of files"
-    });
     tasks.spawn(async move {
         pipeline.run(Inlets { batches, events, queries }).await;
         "the pipeline"

@@ -21,6 +21,25 @@ pub enum Fact {
     Secret(Arc<TlsSecret>),
 }
 
+impl Fact {
+    /// When its object was first seen, where that is how old it is.
+    #[must_use]
+    pub fn first_seen(&self) -> Option<Age> {
+        let age = match self {
+            Self::Ingress(ingress) => ingress.age,
+            Self::IngressClass(class) => class.age,
+            Self::Namespace(_)
+            | Self::InfraSetting(_)
+            | Self::VipPool(_)
+            | Self::DnsZone(_)
+            | Self::Service(_)
+            | Self::EndpointSlice(_)
+            | Self::Secret(_) => return None,
+        };
+        (age.batch != 0).then_some(age)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Namespace {
     pub labels: BTreeMap<String, String>,

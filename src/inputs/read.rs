@@ -112,7 +112,7 @@ const KINDS: [Kind; 9] = [
 
 /// Reads one object. `first_seen` is asked for the age of an Ingress or
 /// IngressClass that has no creationTimestamp, once nothing else is wrong with it.
-pub fn read(value: &Value, first_seen: &mut dyn FnMut(&ObjectKey) -> Age) -> Reading {
+pub fn read(value: &Value, first_seen: &dyn Fn(&ObjectKey) -> Age) -> Reading {
     let (kind, written, kind_name) = match table_row(value) {
         Ok(found) => found,
         Err(reading) => return reading,

@@ -151,14 +151,15 @@ impl Pipeline {
 
     async fn write(&mut self, plan: Plan) -> Next {
         let to_write = plan.clone();
-        let written =
-            self.ledger.ask(move |store| store.commit(&to_write).map_err(|error| (error, store.reopen())));
+        let written = self
+            .ledger
+            .ask(move |store| store.commit(&to_write).map_err(|error| Box::new((error, store.reopen()))));
         let (error, reread) = match written.await {
             Ok(()) => {
                 self.course.written(&plan);
                 return self.course.next(clock::now_unix());
             }
-            Err(failed) => failed,
+            Err(failed) => *failed,
         };
         tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
         if let Err(error) = &reread {

@@ -10,7 +10,9 @@
 
 mod events;
 mod first_seen;
+mod folders;
 mod located;
+mod parallel;
 mod parse;
 mod print;
 mod scan;
@@ -38,17 +40,17 @@ pub enum SourceError {
     #[error("{path}: {message}; check the path and that this user may read it", path = path.display())]
     Unreadable { path: PathBuf, message: String },
     #[error("files cannot be watched: {0}; check fs.inotify.max_user_instances")]
-    Watcher(#[from] notify::Error),
+    Watcher(std::io::Error),
     #[error("standard input can be read once, by commands that end; name a folder to watch")]
     StandardInput,
 }
 
+/// When objects were first seen.
+pub type Ages = BTreeMap<ObjectKey, Age>;
+
 /// How folders are watched.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// When objects without a creationTimestamp were first seen: what earlier
-    /// batches gave as [`Batch::seen`].
-    pub known: BTreeMap<ObjectKey, Age>,
     /// In a burst of events, those this close together are one batch; an event
     /// that comes alone is looked at at once.
     pub settle: Duration,
@@ -60,7 +62,6 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            known: BTreeMap::new(),
             settle: Duration::from_millis(1),
             rescan: Duration::from_secs(30),
             limits: yaml::Limits::default(),
@@ -101,24 +102,23 @@ pub struct Loaded {
 pub fn load_once(paths: &[PathBuf], now: i64, limits: &yaml::Limits) -> Result<Loaded, SourceError> {
     let (standard_input, roots): (Vec<_>, Vec<_>) =
         paths.iter().cloned().partition(|path| path.as_os_str() == "-");
-    let scan = scan::walk(&roots);
+    let scan = scan::walk(&roots, &mut |_, _| {});
     if let Some((path, message)) = scan.troubles.into_iter().next() {
         return Err(SourceError::Unreadable { path, message });
     }
-    let look = |path: PathBuf| {
+    let mut looks = parallel::map(scan.files.into_keys().collect(), |path: Arc<Path>| {
         // What is named may be a pipe, as a shell's `<(command)`; what is found may not.
-        let seen = match roots.contains(&path) {
+        let seen = match roots.iter().any(|root| **root == *path) {
             true => scan::read_named(&path, limits),
             false => scan::look(&path, limits).0,
         };
-        (Arc::from(path), seen)
-    };
-    let mut looks: Vec<_> = scan.files.into_keys().map(look).collect();
+        (path, seen)
+    });
     if !standard_input.is_empty() {
-        looks.push((Arc::from(Path::new("-")), scan::read_bounded(std::io::stdin().lock(), limits)));
+        looks.push((Arc::from(Path::new("-")), scan::read_bounded(std::io::stdin().lock(), 0, limits)));
     }
     let mut tree = Tree::new(limits.clone());
-    let outcome = tree.pass(looks, Duration::ZERO, &mut |_| Age { seconds: now, batch: 0 });
+    let outcome = tree.pass(looks, Duration::ZERO, &|_| Age { seconds: now, batch: 0 });
     let mut places = Places::default();
     places.apply(outcome.places);
     let findings = outcome.findings.into_values().flatten().collect();

@@ -72,8 +72,8 @@ fn bystander() -> Vec<Change> {
         quarantine_seconds: 60,
     };
     let mut site = ingress(Some("steady"), 1);
-    site.rules = vec![rule(BYSTANDER, "/", "w")];
-    site.tls = vec![fact::Tls { hosts: vec![BYSTANDER.into()], secret: Some("w".into()) }];
+    site.rules = [rule(BYSTANDER, "/", "w")].into();
+    site.tls = [fact::Tls { hosts: [BYSTANDER.into()].into(), secret: Some("w".into()) }].into();
     let zone = serde_json::json!({ "zone": "bystander.test" });
     let zone: api::DnsZoneSpec = serde_json::from_value(zone).expect("a zone");
     vec![
@@ -158,18 +158,20 @@ pub(crate) fn edit(dice: &mut Dice, which: Option<usize>) -> Change {
 fn some_ingress(dice: &mut Dice, n: usize) -> Fact {
     let class = dice.pick(&[Some("public"), Some("public"), Some("inner"), None, Some("foreign")]);
     let mut made = ingress(class, [3, 1, 2, 1, 2, 5, 4][n]);
+    let mut rules = Vec::new();
     for _ in 0..=dice.below(2) {
         let path = dice.pick(&["/", "/x", "/x/", "/y", "no slash"]);
         let service = dice.pick(&["a", "a", "b", "c", "missing"]);
-        made.rules.push(rule(dice.pick(&HOSTS), path, service));
+        rules.push(rule(dice.pick(&HOSTS), path, service));
     }
+    made.rules = rules.into();
     if dice.chance(200) {
         made.default_backend = Some(backend(dice.pick(&SERVICES)));
     }
     if dice.chance(450) {
-        let hosts = if dice.chance(800) { vec![dice.pick(&HOSTS).into()] } else { Vec::new() };
+        let hosts = if dice.chance(800) { [dice.pick(&HOSTS).into()].into() } else { Default::default() };
         let secret = Some(dice.pick(&["tls-a", "tls-b", "tls-b", "none"]).into());
-        made.tls = vec![fact::Tls { hosts, secret }];
+        made.tls = [fact::Tls { hosts, secret }].into();
     }
     if dice.chance(100) {
         made.vip = Some(dice.pick(&["10.1.0.2", "10.1.0.9", "junk", "10.1.0.2,10.1.0.3"]).into());

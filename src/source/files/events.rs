@@ -1,10 +1,7 @@
 //! What a file system event asks for.
 
 use super::scan::is_manifest;
-use notify::{
-    Event, EventKind,
-    event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind, RenameMode},
-};
+use inotify::EventMask;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -25,6 +22,8 @@ pub(super) struct Wanted {
     /// Everything: folders came or went, or events were lost.
     pub(super) all: bool,
     pub(super) paths: BTreeSet<PathBuf>,
+    /// Names that are no manifests: everything, should one be a link to a folder.
+    pub(super) strange: BTreeSet<PathBuf>,
     /// Files that are being written.
     pub(super) writing: BTreeMap<PathBuf, Writing>,
 }
@@ -37,51 +36,40 @@ pub(super) struct Writing {
 }
 
 impl Wanted {
-    /// Takes in an event; times are durations since any fixed instant. Roots
-    /// that are files are read whatever they are called.
-    pub(super) fn event(&mut self, event: &Event, roots: &[PathBuf], now: Duration) {
-        if event.need_rescan() {
+    /// Takes in what happened at a path; times are durations since any fixed
+    /// instant. Roots that are files are read whatever they are called.
+    pub(super) fn event(&mut self, mask: EventMask, path: &Path, roots: &[PathBuf], now: Duration) {
+        let of_folder = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT;
+        if mask.intersects(of_folder | EventMask::Q_OVERFLOW) {
             self.all = true;
+            return;
         }
-        for path in &event.paths {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let root = roots.contains(path);
-            match event.kind {
-                EventKind::Access(_) | EventKind::Modify(ModifyKind::Data(_)) => {
-                    self.path_event(event.kind, path, root || is_manifest(&name), now);
-                }
-                // What a root has become, if it is there at all, a scan tells.
-                _ if root => self.all = true,
-                kind => self.path_event(kind, path, is_manifest(&name), now),
-            }
-        }
-    }
-
-    fn path_event(&mut self, kind: EventKind, path: &Path, file: bool, now: Duration) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) if file => self.look(path),
-            EventKind::Access(_) => {}
-            EventKind::Modify(ModifyKind::Data(_)) if file => {
+        let root = roots.iter().any(|root| root == path);
+        let folder = mask.contains(EventMask::ISDIR);
+        let file = !folder && (root || is_manifest(&name));
+        if mask.contains(EventMask::CLOSE_WRITE) {
+            if file {
+                self.look(path);
+            }
+        } else if mask.contains(EventMask::MODIFY) {
+            if file {
                 self.written(path, now, WRITER_QUIET);
             }
-            EventKind::Modify(ModifyKind::Data(_)) => {}
-            // The same as a From and a To, which come too.
-            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => {}
-            EventKind::Create(CreateKind::File) if file => {
-                self.written(path, now, CREATED_QUIET);
-            }
-            EventKind::Create(CreateKind::Folder) | EventKind::Remove(RemoveKind::Folder) => self.all = true,
-            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) if file => self.look(path),
+        } else if root {
+            // What a root has become, if it is there at all, a scan tells.
+            self.all = true;
+        } else if mask.contains(EventMask::CREATE) && file {
+            self.written(path, now, CREATED_QUIET);
+        } else if file {
+            self.look(path);
+        } else if name.starts_with("..") {
             // `..data` of a ConfigMap's folder: what its files lead to has changed.
-            // Other hidden names are editors' swap files.
-            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_)
-                if name.starts_with("..") || !is_scratch(&name) =>
-            {
-                self.all = true;
-            }
-            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) => {}
-            EventKind::Any | EventKind::Other => self.all = true,
+            self.all = true;
+        } else if folder {
+            self.all |= !is_scratch(&name);
+        } else if !is_scratch(&name) {
+            self.strange.insert(path.to_owned());
         }
     }
 
@@ -105,7 +93,7 @@ impl Wanted {
 
     /// Whether a look is due.
     pub(super) fn any(&self) -> bool {
-        self.all || !self.paths.is_empty()
+        self.all || !self.paths.is_empty() || !self.strange.is_empty()
     }
 
     /// When the next file being written is due.
@@ -122,69 +110,81 @@ fn is_scratch(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use notify::event::{DataChange, Flag, MetadataKind};
 
     const NOW: Duration = Duration::from_secs(10);
 
-    /// The events in order; then what is wanted: `all`, paths, `writing:` paths.
+    /// The events in order; then what is wanted: `all`, paths, `strange:` and `writing:` paths.
     #[track_caller]
-    fn check(events: &[(EventKind, &str)], expected: &[&str]) {
+    fn check(events: &[(EventMask, &str)], expected: &[&str]) {
         let mut wanted = Wanted::default();
-        for (kind, path) in events {
-            wanted.event(&Event::new(*kind).add_path(PathBuf::from(path)), &[], NOW);
+        for (mask, path) in events {
+            wanted.event(*mask, Path::new(path), &[], NOW);
         }
         let mut found: Vec<String> = Vec::new();
         found.extend(wanted.all.then(|| "all".to_owned()));
         found.extend(wanted.paths.iter().map(|path| path.display().to_string()));
+        found.extend(wanted.strange.iter().map(|path| format!("strange:{}", path.display())));
         found.extend(wanted.writing.keys().map(|path| format!("writing:{}", path.display())));
         assert_eq!(found, expected);
+    }
+
+    const CREATE: EventMask = EventMask::CREATE;
+    const WRITE: EventMask = EventMask::MODIFY;
+    const CLOSE: EventMask = EventMask::CLOSE_WRITE;
+    const FROM: EventMask = EventMask::MOVED_FROM;
+    const TO: EventMask = EventMask::MOVED_TO;
+    const ATTRIB: EventMask = EventMask::ATTRIB;
+    const DELETE: EventMask = EventMask::DELETE;
+
+    fn folder(mask: EventMask) -> EventMask {
+        mask | EventMask::ISDIR
     }
 
     #[test]
     fn a_root_is_read_whatever_it_is_called() {
         let root = PathBuf::from("d/objects.conf");
-        let wanted = |kind| {
+        let wanted = |mask| {
             let mut wanted = Wanted::default();
-            wanted.event(&Event::new(kind).add_path(root.clone()), std::slice::from_ref(&root), NOW);
+            wanted.event(mask, &root, std::slice::from_ref(&root), NOW);
             wanted
         };
         assert!(wanted(CLOSE).paths.contains(&root) && !wanted(CLOSE).all);
-        assert!(wanted(EventKind::Remove(RemoveKind::File)).all);
+        assert!(wanted(DELETE).all);
     }
-
-    const WRITE: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
-    const CLOSE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
-    const FROM: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::From));
-    const TO: EventKind = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-    const NEW: EventKind = EventKind::Create(CreateKind::File);
 
     #[test]
     fn what_events_ask_for() {
-        check(&[(NEW, "d/a.yaml"), (WRITE, "d/a.yaml")], &["writing:d/a.yaml"]);
-        check(&[(NEW, "d/a.yaml"), (WRITE, "d/a.yaml"), (CLOSE, "d/a.yaml")], &["d/a.yaml"]);
+        check(&[(CREATE, "d/a.yaml"), (WRITE, "d/a.yaml")], &["writing:d/a.yaml"]);
+        check(&[(CREATE, "d/a.yaml"), (WRITE, "d/a.yaml"), (CLOSE, "d/a.yaml")], &["d/a.yaml"]);
         check(&[(FROM, "d/a.tmp~"), (TO, "d/a.yaml")], &["d/a.yaml"]);
         check(&[(FROM, "d/a.yaml"), (TO, "d/b.yaml")], &["d/a.yaml", "d/b.yaml"]);
-        check(&[(EventKind::Remove(RemoveKind::File), "d/a.yaml")], &["d/a.yaml"]);
-        check(&[(EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), "d/a.yaml")], &["d/a.yaml"]);
-        check(&[(EventKind::Create(CreateKind::Folder), "d/sub")], &["all"]);
-        check(&[(FROM, "d/sub")], &["all"]);
+        check(&[(DELETE, "d/a.yaml")], &["d/a.yaml"]);
+        check(&[(ATTRIB, "d/a.yaml")], &["d/a.yaml"]);
+        check(&[(folder(CREATE), "d/sub")], &["all"]);
+        check(&[(folder(FROM), "d/sub")], &["all"]);
+        check(&[(folder(DELETE), "d/.git")], &[]);
         check(&[(TO, "d/..data")], &["all"]);
-        check(&[(NEW, "d/.a.yaml.swp"), (WRITE, "d/.a.yaml.swp"), (CLOSE, "d/.a.yaml.swp")], &[]);
-        check(&[(EventKind::Access(AccessKind::Open(AccessMode::Any)), "d/a.yaml")], &[]);
-        check(&[(EventKind::Access(AccessKind::Close(AccessMode::Read)), "d/a.yaml")], &[]);
+        check(&[(EventMask::MOVE_SELF, "d")], &["all"]);
+        check(&[(CREATE, "d/.a.yaml.swp"), (WRITE, "d/.a.yaml.swp"), (CLOSE, "d/.a.yaml.swp")], &[]);
+    }
+
+    #[test]
+    fn what_is_written_beside_manifests_is_asked_about_not_scanned_for() {
+        check(&[(CREATE, "d/a.tmp"), (WRITE, "d/a.tmp"), (CLOSE, "d/a.tmp")], &["strange:d/a.tmp"]);
+        check(&[(CREATE, "d/a.tmp"), (FROM, "d/a.tmp"), (TO, "d/a.yaml")], &["d/a.yaml", "strange:d/a.tmp"]);
     }
 
     #[test]
     fn lost_events_mean_everything() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(EventKind::Other).set_flag(Flag::Rescan), &[], NOW);
+        wanted.event(EventMask::Q_OVERFLOW, Path::new(""), &[], NOW);
         assert!(wanted.all && wanted.any());
     }
 
     #[test]
     fn a_writer_that_never_closes_is_read_in_the_end() {
         let mut wanted = Wanted::default();
-        wanted.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], NOW);
+        wanted.event(WRITE, Path::new("a.yaml"), &[], NOW);
         wanted.tick(NOW);
         assert!(!wanted.any());
         assert_eq!(wanted.next(), Some(NOW + WRITER_QUIET));
@@ -193,7 +193,7 @@ mod tests {
         let mut endless = Wanted::default();
         for tenths in 0..200 {
             let now = NOW + Duration::from_millis(100 * tenths);
-            endless.event(&Event::new(WRITE).add_path("a.yaml".into()), &[], now);
+            endless.event(WRITE, Path::new("a.yaml"), &[], now);
         }
         assert_eq!(endless.next(), Some(NOW + WRITER_MAX));
     }

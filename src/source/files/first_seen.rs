@@ -28,14 +28,21 @@ impl FirstSeen {
         }
     }
 
-    pub(super) fn age(&mut self, key: &ObjectKey) -> Age {
-        if let Some(age) = self.known.get(key) {
-            return *age;
+    /// How old an object is that is seen now.
+    pub(super) fn age(&self, key: &ObjectKey) -> Age {
+        self.known.get(key).copied().unwrap_or(self.next)
+    }
+
+    /// An object is there, and this old by what [`FirstSeen::age`] said of it; none
+    /// where it tells its age itself.
+    pub(super) fn note(&mut self, key: &ObjectKey, age: Option<Age>) {
+        if let Some(age) = age
+            && self.known.get(key) != Some(&age)
+        {
+            self.used = true;
+            self.known.insert(key.clone(), age);
+            self.fresh.push((key.clone(), Some(age)));
         }
-        self.used = true;
-        self.known.insert(key.clone(), self.next);
-        self.fresh.push((key.clone(), Some(self.next)));
-        self.next
     }
 
     /// The object went: one of the same name is a new one.
@@ -71,16 +78,22 @@ mod tests {
         let mut seen = FirstSeen::new(known);
         seen.begin(100);
         assert_eq!(seen.age(&key("old")), Age { seconds: 50, batch: 3 });
-        let first = seen.age(&key("a"));
-        assert_eq!((first, seen.age(&key("b"))), (Age { seconds: 100, batch: 4 }, first));
+        let sight = |seen: &mut FirstSeen, name| {
+            let age = seen.age(&key(name));
+            seen.note(&key(name), Some(age));
+            age
+        };
+        let first = sight(&mut seen, "a");
+        assert_eq!((first, sight(&mut seen, "b")), (Age { seconds: 100, batch: 4 }, first));
         seen.begin(90);
-        let second = seen.age(&key("c"));
+        let second = sight(&mut seen, "c");
         assert!(second > first, "the clock went back, the order did not");
-        assert_eq!(seen.age(&key("a")), first);
+        assert_eq!(sight(&mut seen, "a"), first);
+        seen.note(&key("told"), None);
         assert_eq!(seen.take().len(), 3);
         seen.forget(&key("a"));
         seen.begin(110);
-        assert!(seen.age(&key("a")) > second, "it came again: it is new");
+        assert!(sight(&mut seen, "a") > second, "it came again: it is new");
         assert_eq!(seen.take().len(), 2);
     }
 }

@@ -39,7 +39,7 @@ impl Parsed {
         print: Print,
         before: Option<&Self>,
         limits: &yaml::Limits,
-        first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
+        first_seen: &dyn Fn(&ObjectKey) -> Age,
     ) -> Self {
         let chunks = match yaml::text(bytes, limits).and_then(|text| yaml::chunks(text, limits)) {
             Ok(chunks) => chunks,
@@ -84,7 +84,7 @@ impl Parsed {
 fn read_document(
     chunk: Chunk<'_>,
     limits: &yaml::Limits,
-    first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
+    first_seen: &dyn Fn(&ObjectKey) -> Age,
 ) -> Result<(u32, Vec<Reading>), YamlError> {
     let Some(document) = yaml::document(Chunk { line: 1, ..chunk }, limits)? else {
         return Ok((1, Vec::new()));

@@ -2,12 +2,14 @@
 
 use super::Seen;
 use crate::yaml;
+use rustix::fs::OFlags;
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, File, Metadata},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Folders inside folders: deeper ones are not read.
@@ -32,9 +34,11 @@ pub(super) type FolderId = (u64, u64);
 /// What there is.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    pub(super) files: BTreeMap<PathBuf, Stamp>,
+    pub(super) files: HashMap<Arc<Path>, Stamp>,
     /// Folders to be watched.
     pub(super) folders: BTreeMap<PathBuf, FolderId>,
+    /// Some file or folder in a folder, or a root that is a file, is a link.
+    pub(super) linked: bool,
     /// Roots and folders that cannot be listed, and why: nothing is known of
     /// what is in them.
     pub(super) troubles: BTreeMap<PathBuf, String>,
@@ -42,63 +46,85 @@ pub(super) struct Scan {
 
 /// Walks the roots. Symbolic links are followed (a ConfigMap's files are links);
 /// a folder that is reached twice is walked once. A file that a link reaches in a
-/// folder that is not walked is seen to change at the periodic scan only.
-pub(super) fn walk(roots: &[PathBuf]) -> Scan {
-    let mut scan = Scan::default();
-    let mut visited = BTreeSet::new();
+/// folder that is not walked is seen to change at the periodic scan only. `enter`
+/// is called for each folder to be watched, before it is listed.
+pub(super) fn walk(roots: &[PathBuf], enter: &mut dyn FnMut(&Path, FolderId)) -> Scan {
+    let mut walk = Walk { scan: Scan::default(), visited: BTreeSet::new(), enter };
     for root in roots {
         match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => folder(root, &metadata, 0, &mut visited, &mut scan),
+            Ok(metadata) if metadata.is_dir() => walk.folder(root, &metadata, 0),
             Ok(metadata) => {
-                scan.files.insert(root.clone(), Stamp::of(&metadata));
+                walk.scan.linked |= root.is_symlink();
                 let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
                 let parent = parent.unwrap_or(Path::new("."));
                 if let Ok(metadata) = fs::metadata(parent) {
-                    scan.folders.insert(parent.to_owned(), folder_id(&metadata));
+                    walk.enter(parent, &metadata);
                 }
+                walk.scan.files.insert(Arc::from(root.as_path()), Stamp::of(&metadata));
             }
             Err(error) => {
-                scan.troubles.insert(root.clone(), error.to_string());
+                walk.scan.troubles.insert(root.clone(), error.to_string());
             }
         }
     }
-    scan
+    walk.scan
 }
 
-fn folder(path: &Path, metadata: &Metadata, depth: usize, visited: &mut BTreeSet<FolderId>, scan: &mut Scan) {
-    if !visited.insert(folder_id(metadata)) {
-        return;
-    }
-    scan.folders.insert(path.to_owned(), folder_id(metadata));
-    if let Err(error) = list(path, depth, visited, scan) {
-        scan.troubles.insert(path.to_owned(), error.to_string());
-    }
+struct Walk<'a> {
+    scan: Scan,
+    visited: BTreeSet<FolderId>,
+    enter: &'a mut dyn FnMut(&Path, FolderId),
 }
 
-fn list(path: &Path, depth: usize, visited: &mut BTreeSet<FolderId>, scan: &mut Scan) -> io::Result<()> {
-    if depth > DEPTH_MAX {
-        return Err(io::Error::other(format!("is more than {DEPTH_MAX} folders deep")));
+impl Walk<'_> {
+    fn enter(&mut self, path: &Path, metadata: &Metadata) {
+        let id = folder_id(metadata);
+        (self.enter)(path, id);
+        self.scan.folders.insert(path.to_owned(), id);
     }
-    let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
-    entries.sort_by_key(fs::DirEntry::file_name);
-    for entry in entries {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') {
-            continue;
+
+    fn folder(&mut self, path: &Path, metadata: &Metadata, depth: usize) {
+        if !self.visited.insert(folder_id(metadata)) {
+            return;
         }
-        if scan.files.len() + scan.folders.len() >= ENTRIES_MAX {
-            return Err(io::Error::other(format!("more than {ENTRIES_MAX} files and folders: name fewer")));
+        self.enter(path, metadata);
+        if let Err(error) = self.list(path, depth) {
+            self.scan.troubles.insert(path.to_owned(), error.to_string());
         }
-        let path = entry.path();
-        let kind = entry.file_type()?;
-        if kind.is_file() && !is_manifest(&name) {
-            continue;
+    }
+
+    fn list(&mut self, path: &Path, depth: usize) -> io::Result<()> {
+        if depth > DEPTH_MAX {
+            return Err(io::Error::other(format!("is more than {DEPTH_MAX} folders deep")));
         }
+        let mut entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with('.') {
+                continue;
+            }
+            if self.scan.files.len() + self.scan.folders.len() >= ENTRIES_MAX {
+                return Err(io::Error::other(format!(
+                    "more than {ENTRIES_MAX} files and folders: name fewer"
+                )));
+            }
+            let kind = entry.file_type()?;
+            self.scan.linked |= kind.is_symlink();
+            if kind.is_file() && !is_manifest(&name) {
+                continue;
+            }
+            self.entry(entry.path(), is_manifest(&name), depth);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, path: PathBuf, manifest: bool, depth: usize) {
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => folder(&path, &metadata, depth + 1, visited, scan),
-            Ok(metadata) if metadata.is_file() && is_manifest(&name) => {
-                scan.files.insert(path, Stamp::of(&metadata));
+            Ok(metadata) if metadata.is_dir() => self.folder(&path, &metadata, depth + 1),
+            Ok(metadata) if metadata.is_file() && manifest => {
+                self.scan.files.insert(Arc::from(path), Stamp::of(&metadata));
             }
             // Sockets, pipes and devices are not read.
             Ok(_) => {}
@@ -106,11 +132,10 @@ fn list(path: &Path, depth: usize, visited: &mut BTreeSet<FolderId>, scan: &mut 
             // a manifest that is a look of its own, as it may be being replaced.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                scan.troubles.insert(path, error.to_string());
+                self.scan.troubles.insert(path, error.to_string());
             }
         }
     }
-    Ok(())
 }
 
 /// Whether a file of this name holds objects: editors' backups and swap files
@@ -140,13 +165,15 @@ fn folder_id(metadata: &Metadata) -> FolderId {
 /// Looks at one file; the stamp is from before its content was read, so that a
 /// change meanwhile shows at the next scan.
 pub(super) fn look(path: &Path, limits: &yaml::Limits) -> (Seen, Option<Stamp>) {
-    // Not opened before it is known to be a file: a pipe would wait for a writer.
-    let opened = fs::metadata(path).and_then(|metadata| match metadata.is_file() {
-        true => File::open(path),
-        false => Err(io::ErrorKind::NotFound.into()),
+    // It may be no file: a pipe would wait for a writer.
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let looked = opened.and_then(|file| match file.metadata()? {
+        metadata if metadata.is_file() => Ok((Stamp::of(&metadata), file)),
+        _ => Err(io::ErrorKind::NotFound.into()),
     });
-    match opened.and_then(|file| Ok((Stamp::of(&file.metadata()?), file))) {
-        Ok((stamp, file)) => (read_bounded(file, limits), Some(stamp)),
+    match looked {
+        Ok((stamp, file)) => (read_bounded(file, stamp.size, limits), Some(stamp)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (Seen::Gone, None),
         Err(error) => (Seen::Unreadable(error.to_string()), None),
     }
@@ -155,15 +182,16 @@ pub(super) fn look(path: &Path, limits: &yaml::Limits) -> (Seen, Option<Stamp>) 
 /// Reads a file that the user named, whatever it is.
 pub(super) fn read_named(path: &Path, limits: &yaml::Limits) -> Seen {
     match File::open(path) {
-        Ok(file) => read_bounded(file, limits),
+        Ok(file) => read_bounded(file, 0, limits),
         Err(error) => Seen::Unreadable(error.to_string()),
     }
 }
 
-/// Reads to the end, or to one byte more than may be: enough to tell.
-pub(super) fn read_bounded(reader: impl Read, limits: &yaml::Limits) -> Seen {
-    let mut bytes = Vec::new();
+/// Reads to the end, or to one byte more than may be: enough to tell. Most often
+/// that is as far as expected.
+pub(super) fn read_bounded(reader: impl Read, expected: u64, limits: &yaml::Limits) -> Seen {
     let most = u64::try_from(limits.bytes).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(most)).unwrap_or_default());
     match reader.take(most).read_to_end(&mut bytes) {
         Ok(_) => {
             // At the start, those of all files wait together.
@@ -172,6 +200,11 @@ pub(super) fn read_bounded(reader: impl Read, limits: &yaml::Limits) -> Seen {
         }
         Err(error) => Seen::Unreadable(error.to_string()),
     }
+}
+
+/// Whether a text seems to hold an Ingress: a guess that nothing but speed rests on.
+pub(super) fn has_ingress(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"kind: Ingress")
 }
 
 #[cfg(test)]
@@ -220,11 +253,16 @@ mod tests {
         std::os::unix::fs::symlink("..", root.join("sub/up")).expect("a loop");
         std::os::unix::fs::symlink("nowhere.yaml", root.join("broken.yaml")).expect("a link");
         let missing = root.join("missing");
-        let scan = walk(&[root.clone(), missing.clone(), root.join("a.yaml")]);
-        let names: Vec<_> =
+        let mut entered = Vec::new();
+        let roots = [root.clone(), missing.clone(), root.join("a.yaml")];
+        let scan = walk(&roots, &mut |path, _| entered.push(path.to_owned()));
+        let mut names: Vec<_> =
             scan.files.keys().map(|p| p.strip_prefix(&root).expect("below").display().to_string()).collect();
+        names.sort();
         assert_eq!(names, ["a.yaml", "data.yaml", "sub/b.yml"]);
         assert_eq!(scan.folders.keys().collect::<Vec<_>>(), [&root, &root.join("sub")]);
+        assert_eq!(entered, [root.clone(), root.join("sub"), root.clone()]);
+        assert!(scan.linked);
         assert_eq!(scan.troubles.keys().collect::<Vec<_>>(), [&missing]);
     }
 

@@ -6,7 +6,7 @@ use crate::{
     inputs::{Fact, Inputs},
 };
 use std::fs;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -34,15 +34,21 @@ struct Watched {
     batches: mpsc::Receiver<Batch>,
     inputs: Inputs,
     findings: BTreeMap<Arc<Path>, Vec<Located>>,
-    seen: BTreeMap<ObjectKey, Age>,
+    seen: Ages,
     whole: bool,
     first: u32,
 }
 
 impl Watched {
     fn new(root: &Path, options: Options) -> Self {
+        Self::knowing(root, options, Ages::new())
+    }
+
+    fn knowing(root: &Path, options: Options, seen: Ages) -> Self {
         let roots = vec![root.to_owned()];
-        let (batches, run) = watch(roots, options, || 1_000).expect("watches");
+        let (sender, known) = oneshot::channel();
+        sender.send(seen.clone()).expect("it is waited for");
+        let (batches, run) = watch(roots, options, known, || 1_000).expect("watches");
         #[expect(clippy::disallowed_methods, reason = "the test stands for app, which spawns")]
         tokio::spawn(run);
         Self {
@@ -50,7 +56,7 @@ impl Watched {
             batches,
             inputs: Inputs::new(),
             findings: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            seen,
             whole: true,
             first: 0,
         }
@@ -161,6 +167,37 @@ async fn folders_come_move_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_to_a_folder_is_followed_whatever_it_is_called() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let elsewhere = tempfile::tempdir().expect("another folder");
+    fs::write(elsewhere.path().join("a.yaml"), service("a", 80)).expect("writes");
+    let mut watched = Watched::new(folder.path(), options());
+    watched.until("the first batch", |this| this.first == 1).await;
+    watched.write("notes.txt", "nothing of ours");
+    std::os::unix::fs::symlink(elsewhere.path(), watched.root.join("team")).expect("links");
+    watched.until_ports(&[("a", 80)]).await;
+    fs::write(elsewhere.path().join("a.yaml"), service("a", 81)).expect("writes");
+    watched.until_ports(&[("a", 81)]).await;
+    fs::remove_file(watched.root.join("team")).expect("unlinks");
+    watched.until_ports(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_first_load_is_complete_when_it_says_so() {
+    const FILES: usize = 2_500;
+    let folder = tempfile::tempdir().expect("a folder");
+    for index in 0..FILES {
+        let text = [service(&format!("s{index}"), 80), ingress(&format!("i{index}"))].join("---\n");
+        fs::write(folder.path().join(format!("{index}.yaml")), text).expect("writes");
+    }
+    let mut watched = Watched::new(folder.path(), options());
+    watched.until("the first batch", |this| this.first == 1).await;
+    assert_eq!((watched.inputs.len(), watched.seen.len()), (2 * FILES, FILES));
+    let ages: std::collections::BTreeSet<_> = watched.seen.values().collect();
+    assert_eq!(ages.len(), 1, "what comes in one pass is equally old");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_config_map_mount_is_followed() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path();
@@ -213,8 +250,7 @@ async fn first_seen_ages_are_told_and_forgotten() {
     let key = |name: &str| ObjectKey::new(ObjectKind::Ingress, "default", name);
     let age = Age { seconds: 5, batch: 2 };
     let known = BTreeMap::from([(key("old"), age), (key("gone"), age)]);
-    let mut watched = Watched::new(folder.path(), Options { known: known.clone(), ..options() });
-    watched.seen = known;
+    let mut watched = Watched::knowing(folder.path(), options(), known);
     watched.until("the first batch", |this| this.first == 1).await;
     assert_eq!(watched.seen, BTreeMap::from([(key("old"), age)]), "what is not there is forgotten");
     let Some(Fact::Ingress(read)) = watched.inputs.get(&key("old")) else { panic!("an Ingress") };
@@ -272,7 +308,8 @@ fn loads_once_with_places() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_that_nobody_takes_in_loses_nothing() {
-    const FILES: usize = 3_000;
+    // Each file is three events, and the kernel keeps 16,384.
+    const FILES: usize = 6_000;
     let folder = tempfile::tempdir().expect("a folder");
     let mut watched = Watched::new(folder.path(), options());
     watched.until("the first batch", |this| this.first == 1).await;

@@ -4,7 +4,7 @@
 //! objects may be half-written, a file that is gone may be an editor's move
 //! aside, many files gone at once may be a mount that failed.
 
-use super::{Located, Place, What, parse::Parsed, print::Print};
+use super::{Located, Place, What, parallel, parse::Parsed, print::Print};
 use crate::{
     base::{ObjectKey, SortedMap},
     inputs::{Change, Fact, fact::Age, read::Reading},
@@ -12,7 +12,7 @@ use crate::{
     yaml::{self, YamlError},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fmt,
     path::Path,
     sync::Arc,
@@ -40,6 +40,14 @@ impl fmt::Debug for Seen {
     }
 }
 
+/// What a look comes to, beside the text in force.
+enum Read {
+    Gone,
+    Unreadable(String),
+    Same,
+    Parsed(Parsed),
+}
+
 /// What one pass found different.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
@@ -59,9 +67,9 @@ const VANISH_MAX: usize = 10;
 /// All files, what is in force of each, and what is published of it.
 pub struct Tree {
     limits: yaml::Limits,
-    files: BTreeMap<Arc<Path>, File>,
-    /// The files that have an object.
-    holders: HashMap<ObjectKey, BTreeSet<Arc<Path>>>,
+    files: HashMap<Arc<Path>, File>,
+    /// The files that have an object, sorted.
+    holders: HashMap<ObjectKey, Vec<Arc<Path>>>,
     published: HashMap<ObjectKey, (Fact, Place)>,
     findings: BTreeMap<Arc<Path>, Vec<Located>>,
     /// Files whose loss waits, and files that cannot be read whole: kept beside
@@ -112,7 +120,7 @@ impl Tree {
     pub fn new(limits: yaml::Limits) -> Self {
         Self {
             limits,
-            files: BTreeMap::new(),
+            files: HashMap::new(),
             holders: HashMap::new(),
             published: HashMap::new(),
             findings: BTreeMap::new(),
@@ -126,16 +134,21 @@ impl Tree {
         &mut self,
         looks: Vec<(Arc<Path>, Seen)>,
         now: Duration,
-        first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
+        first_seen: &(dyn Fn(&ObjectKey) -> Age + Sync),
     ) -> Outcome {
+        let looks = parallel::map(looks, |(path, seen)| {
+            let read = self.read(&path, seen, first_seen);
+            (path, read)
+        });
         let mut touched = Touched::default();
         let mut gone = Vec::new();
-        for (path, seen) in looks {
+        for (path, read) in looks {
             touched.files.insert(path.clone());
-            match seen {
-                Seen::Gone => gone.push(path),
-                Seen::Unreadable(why) => self.unreadable(&path, why, &mut touched),
-                Seen::Bytes(bytes) => self.bytes(&path, bytes, now, first_seen, &mut touched),
+            match read {
+                Read::Gone => gone.push(path),
+                Read::Unreadable(why) => self.unreadable(&path, why, &mut touched),
+                Read::Same => self.same(&path, &mut touched),
+                Read::Parsed(parsed) => self.parsed(&path, parsed, now, &mut touched),
             }
         }
         self.gone(gone, now, &mut touched);
@@ -198,24 +211,32 @@ impl Tree {
         file.stay(touched);
     }
 
-    fn bytes(
-        &mut self,
-        path: &Arc<Path>,
-        bytes: Vec<u8>,
-        now: Duration,
-        first_seen: &mut dyn FnMut(&ObjectKey) -> Age,
-        touched: &mut Touched,
-    ) {
-        let new = !self.files.contains_key(path);
-        let file = self.files.entry(path.clone()).or_default();
-        file.unreadable = None;
+    /// What a look comes to; the costly part, and one that changes nothing.
+    fn read(&self, path: &Path, seen: Seen, first_seen: &dyn Fn(&ObjectKey) -> Age) -> Read {
+        let bytes = match seen {
+            Seen::Gone => return Read::Gone,
+            Seen::Unreadable(why) => return Read::Unreadable(why),
+            Seen::Bytes(bytes) => bytes,
+        };
+        let before = self.files.get(path).map(|file| &file.parsed);
         let print = Print::of(&bytes);
-        if !new && *file.parsed.print() == print {
+        match before {
+            Some(before) if *before.print() == print => Read::Same,
+            Some(_) | None => Read::Parsed(Parsed::new(&bytes, print, before, &self.limits, first_seen)),
+        }
+    }
+
+    fn same(&mut self, path: &Arc<Path>, touched: &mut Touched) {
+        if let Some(file) = self.files.get_mut(path) {
+            file.unreadable = None;
             file.hold = None;
             file.stay(touched);
-            return;
         }
-        let parsed = Parsed::new(&bytes, print, Some(&file.parsed), &self.limits, first_seen);
+    }
+
+    fn parsed(&mut self, path: &Arc<Path>, parsed: Parsed, now: Duration, touched: &mut Touched) {
+        let file = self.files.entry(path.clone()).or_default();
+        file.unreadable = None;
         let next = Contents::of(path, &parsed, &file.objects);
         let cut = parsed.print().is_cut_of(file.parsed.print());
         if !file.objects.is_empty() && (cut || !next.missing.is_empty()) {
@@ -239,7 +260,7 @@ impl Tree {
             drop_holder(&mut self.holders, key, path);
         }
         for key in objects.keys().filter(|key| !file.objects.contains_key(*key)) {
-            self.holders.entry(key.clone()).or_default().insert(path.clone());
+            add_holder(&mut self.holders, key, path);
         }
         *file = File { parsed, objects, problems, broken, unreadable: None, hold: None };
     }
@@ -380,7 +401,7 @@ impl File {
 #[derive(Default)]
 struct Touched {
     keys: BTreeSet<ObjectKey>,
-    files: BTreeSet<Arc<Path>>,
+    files: HashSet<Arc<Path>>,
 }
 
 impl Touched {
@@ -505,9 +526,20 @@ fn duplicate(key: &ObjectKey, used: &Place) -> Finding {
     }
 }
 
-fn drop_holder(holders: &mut HashMap<ObjectKey, BTreeSet<Arc<Path>>>, key: &ObjectKey, path: &Arc<Path>) {
+fn add_holder(holders: &mut HashMap<ObjectKey, Vec<Arc<Path>>>, key: &ObjectKey, path: &Arc<Path>) {
+    match holders.get_mut(key) {
+        Some(paths) => {
+            let at = paths.partition_point(|known| known < path);
+            paths.insert(at, path.clone());
+        }
+        // Most objects are in one file: room for no more than that.
+        None => drop(holders.insert(key.clone(), vec![path.clone()])),
+    }
+}
+
+fn drop_holder(holders: &mut HashMap<ObjectKey, Vec<Arc<Path>>>, key: &ObjectKey, path: &Arc<Path>) {
     if let Some(paths) = holders.get_mut(key) {
-        paths.remove(path);
+        paths.retain(|known| known != path);
         if paths.is_empty() {
             holders.remove(key);
         }

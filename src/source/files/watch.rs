@@ -1,105 +1,62 @@
 //! The shell: events and time in, batches out.
 
 use super::{
-    Batch, Options, Outcome, Seen, SourceError, Tree,
+    Ages, Batch, Options, SourceError,
     events::Wanted,
-    first_seen::FirstSeen,
-    scan::{self, FolderId, Scan, Stamp},
+    folders::Folders,
     tree::{GONE_GRACE, HOLD},
 };
-use notify::{Config, Event, RecommendedWatcher, RecursiveMode, Watcher};
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use futures_util::{FutureExt, StreamExt};
+use inotify::{EventMask, EventOwned, EventStream, Inotify};
+use std::{path::PathBuf, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
 };
-use tokio::{sync::mpsc, time::Instant};
 
-/// Events that may wait to be looked at: more are lost, and everything is
-/// scanned instead.
+/// Room for events that are read at once: the longest has 272 bytes.
+const EVENTS_BYTES: usize = 16 << 10;
+/// Events taken in before a look: a writer without end must not put it off.
 const EVENTS_MAX: usize = 4_096;
 /// Batches that may wait for the pipeline.
 const BATCHES_MAX: usize = 16;
 /// An event this long after the last pass comes alone: nothing is gained by
 /// waiting for others.
 const ALONE: Duration = Duration::from_millis(5);
-/// Scans in a row while folders keep coming.
-const SCANS_MAX: usize = 8;
 /// How often everything is looked at while a folder cannot be watched or listed.
 const UNWATCHED_RESCAN: Duration = Duration::from_secs(2);
 
-/// Watches folders and files. The future is to be run until the receiver is
-/// dropped; `now` gives unix seconds.
+/// Watches folders and files: to be called inside the runtime. The future is to
+/// be run until the receiver is dropped; `now` gives unix seconds. Files are read
+/// at once; what they hold is told when `known` has come: when objects without a
+/// creationTimestamp were first seen, as earlier batches gave it ([`Batch::seen`]).
 pub fn watch(
     roots: Vec<PathBuf>,
     options: Options,
+    known: oneshot::Receiver<Ages>,
     now: impl Fn() -> i64 + Send + 'static,
 ) -> Result<(mpsc::Receiver<Batch>, impl Future<Output = ()> + Send), SourceError> {
     if roots.iter().any(|root| root.as_os_str() == "-") {
         return Err(SourceError::StandardInput);
     }
-    // The watcher names absolute paths.
+    // Events name the paths that were watched.
     let absolute = |root: PathBuf| {
         std::path::absolute(&root)
             .map_err(|error| SourceError::Unreadable { path: root, message: error.to_string() })
     };
     let roots = roots.into_iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
-    let Options { known, settle, rescan, limits } = options;
-    let (event_sender, events) = mpsc::channel(EVENTS_MAX);
-    let lost = Arc::new(AtomicBool::new(false));
-    let watcher = watcher(event_sender, lost.clone())?;
-    let folders = Folders {
-        roots: roots.clone(),
-        tree: Tree::new(limits.clone()),
-        limits,
-        stamps: HashMap::new(),
-        troubles: BTreeSet::new(),
-        first_seen: FirstSeen::new(known),
-        watcher,
-        watched: BTreeMap::new(),
-        unwatched: false,
-        complete: Completeness::Waiting,
-    };
+    let Options { settle, rescan, limits } = options;
+    let inotify = Inotify::init().map_err(SourceError::Watcher)?;
+    let folders = Folders::new(roots.clone(), limits, known, inotify.watches());
+    let events = inotify.into_event_stream(vec![0; EVENTS_BYTES]).map_err(SourceError::Watcher)?;
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    let shell = Shell { roots, events, lost, settle, rescan, sender, now };
+    let shell = Shell { roots, events, settle, rescan, sender, now };
     Ok((receiver, shell.run(folders)))
-}
-
-/// The watcher's own thread hands over what matters and never waits.
-fn watcher(sender: mpsc::Sender<Event>, lost: Arc<AtomicBool>) -> notify::Result<RecommendedWatcher> {
-    let handler = move |event: notify::Result<Event>| {
-        let event = match event {
-            // Our own reads open files too.
-            Ok(event) if event.kind.is_access() && !closes_writer(&event) => return,
-            Ok(event) => event,
-            Err(error) => {
-                tracing::warn!(%error, "Watching files failed: looking at all of them");
-                Event::new(notify::EventKind::Other)
-            }
-        };
-        if event.paths.is_empty() || sender.try_send(event).is_err() {
-            lost.store(true, Ordering::Release);
-            // Full means that a wake-up waits already; else this is the wake-up.
-            let _ = sender.try_send(Event::new(notify::EventKind::Other));
-        }
-    };
-    // Folders behind links are found by the scan, each watched by itself.
-    RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))
-}
-
-fn closes_writer(event: &Event) -> bool {
-    use notify::event::{AccessKind, AccessMode, EventKind};
-    event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }
 
 struct Shell<N> {
     roots: Vec<PathBuf>,
-    events: mpsc::Receiver<Event>,
-    lost: Arc<AtomicBool>,
+    events: EventStream<Vec<u8>>,
     settle: Duration,
     rescan: Duration,
     sender: mpsc::Sender<Batch>,
@@ -116,219 +73,108 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         loop {
             wanted.tick(start.elapsed());
             if recheck.is_some_and(|at| at <= Instant::now()) {
-                wanted.paths.extend(folders.tree.held().map(|path| path.to_path_buf()));
+                wanted.paths.extend(folders.held());
             }
-            wanted.all |= self.lost.swap(false, Ordering::Acquire) || next_scan <= Instant::now();
+            wanted.all |= next_scan <= Instant::now();
+            wanted.all |= std::mem::take(&mut wanted.strange).iter().any(|path| folders.leads_on(path));
             if wanted.any() {
                 let scanned = wanted.all;
-                let (now, seconds) = (start.elapsed(), (self.now)());
-                let looked = std::mem::take(&mut wanted);
-                wanted.writing.clone_from(&looked.writing);
-                // Reading thousands of files would hold up the other tasks of this thread.
-                let pass = tokio::task::spawn_blocking(move || {
-                    let batch = folders.pass(&looked, now, seconds);
-                    (folders, batch)
-                });
-                let batch;
-                (folders, batch) = match pass.await {
-                    Ok(passed) => passed,
-                    // The runtime ends.
-                    Err(error) if error.is_cancelled() => return,
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
-                };
-                if let Some(batch) = batch
-                    && self.sender.send(batch).await.is_err()
-                {
-                    return;
-                }
+                let Some(back) = self.pass(&mut wanted, folders, start).await else { return };
+                folders = back;
                 if scanned {
                     let pause = if folders.blind() { UNWATCHED_RESCAN } else { self.rescan };
                     next_scan = Instant::now() + pause.min(self.rescan);
                 }
                 passed = Instant::now();
-                let held = folders.tree.held().next().is_some();
-                recheck = held.then(|| Instant::now() + GONE_GRACE);
+                recheck = folders.held().next().is_some().then(|| Instant::now() + GONE_GRACE);
             }
             let until = [recheck, wanted.next().map(|at| start + at)].into_iter().flatten();
             let until = until.fold(next_scan, Instant::min);
             tokio::select! {
                 () = self.sender.closed() => return,
                 () = tokio::time::sleep_until(until) => {}
-                event = self.events.recv() => match event {
-                    Some(event) => self.gather(&mut wanted, &event, start, passed).await,
-                    // The watcher lives as long as `folders`.
+                event = self.events.next() => match event {
+                    Some(event) => self.gather(&mut wanted, &folders, event, start, passed).await,
+                    // The kernel ends it never; a pass tells what a new start would.
                     None => return,
                 },
             }
         }
     }
 
+    /// Looks at what is wanted. A few small files are read here and now, since
+    /// another thread would cost more than they do. Nothing comes back when the
+    /// runtime or whoever reads the batches ends.
+    async fn pass(&mut self, wanted: &mut Wanted, mut folders: Folders, start: Instant) -> Option<Folders> {
+        let (now, seconds) = (start.elapsed(), (self.now)());
+        let looked = std::mem::take(wanted);
+        wanted.writing.clone_from(&looked.writing);
+        let last;
+        if folders.at_once(&looked) {
+            last = folders.pass(&looked, now, seconds, &mut |_| {});
+        } else {
+            let sender = self.sender.clone();
+            let pass = tokio::task::spawn_blocking(move || {
+                let mut early = |batch| drop(sender.blocking_send(batch));
+                let last = folders.pass(&looked, now, seconds, &mut early);
+                (folders, last)
+            });
+            (folders, last) = match pass.await {
+                Ok(passed) => passed,
+                // The runtime ends.
+                Err(error) if error.is_cancelled() => return None,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+        }
+        if let Some(batch) = last {
+            self.sender.send(batch).await.ok()?;
+        }
+        Some(folders)
+    }
+
     /// Takes in an event and those right behind it.
-    async fn gather(&mut self, wanted: &mut Wanted, event: &Event, start: Instant, passed: Instant) {
-        wanted.event(event, &self.roots, start.elapsed());
+    async fn gather(
+        &mut self,
+        wanted: &mut Wanted,
+        folders: &Folders,
+        first: std::io::Result<EventOwned>,
+        start: Instant,
+        passed: Instant,
+    ) {
+        self.take(wanted, folders, first, start);
         if passed.elapsed() < ALONE {
             tokio::time::sleep(self.settle).await;
         }
         for _ in 0..EVENTS_MAX {
-            match self.events.try_recv() {
-                Ok(event) => wanted.event(&event, &self.roots, start.elapsed()),
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-/// How far the first full list has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Completeness {
-    Waiting,
-    /// Delivered, but something in it could not be read yet.
-    Delivered,
-    /// Seen whole once: what was known before and is not there is forgotten.
-    Whole,
-}
-
-/// The files, and what is known of them.
-struct Folders {
-    roots: Vec<PathBuf>,
-    tree: Tree,
-    limits: crate::yaml::Limits,
-    stamps: HashMap<PathBuf, Stamp>,
-    /// Roots and folders that could not be listed last time.
-    troubles: BTreeSet<PathBuf>,
-    first_seen: FirstSeen,
-    watcher: RecommendedWatcher,
-    watched: BTreeMap<PathBuf, FolderId>,
-    /// A folder could not be watched.
-    unwatched: bool,
-    complete: Completeness,
-}
-
-impl Folders {
-    /// Looks at what is wanted; nothing where nothing is different.
-    fn pass(&mut self, wanted: &Wanted, now: Duration, seconds: i64) -> Option<Batch> {
-        let mut looks = BTreeMap::new();
-        if wanted.all {
-            self.scan(wanted, &mut looks);
-        }
-        for path in &wanted.paths {
-            // Beside a root that is a file there are others, which are none of ours.
-            if self.roots.iter().any(|root| path.starts_with(root)) {
-                self.look(path, &mut looks);
-            }
-        }
-        self.first_seen.begin(seconds);
-        let first_seen = &mut self.first_seen;
-        let outcome = self.tree.pass(looks.into_iter().collect(), now, &mut |key| first_seen.age(key));
-        let Outcome { changes, findings, places } = outcome;
-        for change in changes.iter().filter(|change| change.fact.is_none()) {
-            self.first_seen.forget(&change.key);
-        }
-        let whole = self.tree.whole();
-        let first = self.complete == Completeness::Waiting && wanted.all && self.troubles.is_empty();
-        if first {
-            self.complete = Completeness::Delivered;
-        }
-        if self.complete == Completeness::Delivered && whole {
-            self.complete = Completeness::Whole;
-            self.first_seen.retain(|key| self.tree.has(key));
-        }
-        let seen = self.first_seen.take();
-        let batch = Batch { changes, first, whole, findings, places, seen };
-        let nothing = Batch { first: false, whole, ..Batch::default() };
-        (batch != nothing).then_some(batch)
-    }
-
-    /// Whether something may change without an event.
-    fn blind(&self) -> bool {
-        self.unwatched || !self.troubles.is_empty()
-    }
-
-    /// Finds what is there; what is new or different is read.
-    fn scan(&mut self, wanted: &Wanted, looks: &mut BTreeMap<Arc<Path>, Seen>) {
-        let mut scan = scan::walk(&self.roots);
-        for _ in 0..SCANS_MAX {
-            // What came into a new folder before it was watched shows in another scan.
-            if !self.watch(&scan) {
-                break;
-            }
-            scan = scan::walk(&self.roots);
-        }
-        let Scan { files, folders: _, troubles } = scan;
-        for (path, stamp) in &files {
-            let held = self.tree.is_held(path);
-            if (self.stamps.get(path) != Some(stamp) || held) && !wanted.writing.contains_key(path) {
-                self.look(path, looks);
-            }
-        }
-        let gone: Vec<PathBuf> = self
-            .tree
-            .paths()
-            .filter(|path| !files.contains_key(&***path) && !self.troubles.contains(&***path))
-            .filter(|path| !troubles.keys().any(|trouble| path.starts_with(trouble)))
-            .map(|path| path.to_path_buf())
-            .collect();
-        for path in gone {
-            self.look(&path, looks);
-        }
-        for path in self.troubles.iter().filter(|path| !troubles.contains_key(*path)) {
-            looks.entry(Arc::from(path.as_path())).or_insert(Seen::Gone);
-        }
-        self.troubles = troubles.keys().cloned().collect();
-        for (path, why) in troubles {
-            looks.insert(Arc::from(path), Seen::Unreadable(why));
+            let Some(Some(event)) = self.events.next().now_or_never() else { break };
+            self.take(wanted, folders, event, start);
         }
     }
 
-    fn look(&mut self, path: &Path, looks: &mut BTreeMap<Arc<Path>, Seen>) {
-        let (mut seen, stamp) = scan::look(path, &self.limits);
-        match stamp {
-            Some(stamp) => self.stamps.insert(path.to_owned(), stamp),
-            None => self.stamps.remove(path),
-        };
-        if seen == Seen::Gone {
-            // A root that is gone is no deletion but a mishap, and so is what was in it.
-            if self.roots.iter().any(|root| root == path) {
-                seen = Seen::Unreadable("is not there".to_owned());
-            } else if self.roots.iter().any(|root| path.starts_with(root) && !root.exists()) {
-                return;
+    fn take(
+        &self,
+        wanted: &mut Wanted,
+        folders: &Folders,
+        event: std::io::Result<EventOwned>,
+        start: Instant,
+    ) {
+        match event {
+            // It says that a watch has ended: what ended it has its own event.
+            Ok(event) if event.mask.contains(EventMask::IGNORED) => {}
+            Ok(EventOwned { wd, mask, cookie: _, name }) => {
+                // An event of a folder that is no longer watched is late.
+                let Some(folder) = folders.watched(&wd) else {
+                    wanted.all |= mask.contains(EventMask::Q_OVERFLOW);
+                    return;
+                };
+                let path = name.map_or_else(|| folder.to_owned(), |name| folder.join(name));
+                wanted.event(mask, &path, &self.roots, start.elapsed());
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Watching files failed: looking at all of them");
+                wanted.all = true;
             }
         }
-        looks.insert(Arc::from(path), seen);
-    }
-
-    /// Watches the folders of a scan; tells whether one is watched newly.
-    fn watch(&mut self, scan: &Scan) -> bool {
-        let gone: Vec<_> = self
-            .watched
-            .extract_if(.., |path, id| scan.folders.get(path) != Some(id))
-            .map(|(path, _)| path)
-            .collect();
-        for path in gone {
-            // It is not watched any more where it was removed.
-            let _ = self.watcher.unwatch(&path);
-        }
-        self.unwatched = false;
-        let mut new = false;
-        for (path, id) in &scan.folders {
-            if self.watched.contains_key(path) {
-                continue;
-            }
-            match self.watcher.watch(path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(path.clone(), *id);
-                    new = true;
-                }
-                Err(error) => {
-                    self.unwatched = true;
-                    tracing::warn!(
-                        folder = %path.display(), %error,
-                        "A folder cannot be watched: its changes are seen late; check fs.inotify.max_user_watches"
-                    );
-                }
-            }
-        }
-        new
     }
 }
 

@@ -38,7 +38,7 @@ impl World {
     fn pass(&mut self, looks: &[(&str, Seen)]) -> Vec<String> {
         let looks = looks.iter().map(|(path, seen)| (Arc::from(Path::new(path)), seen.clone())).collect();
         let age = Age { seconds: 0, batch: 0 };
-        let Outcome { changes, findings, places } = self.tree.pass(looks, self.now, &mut |_| age);
+        let Outcome { changes, findings, places } = self.tree.pass(looks, self.now, &|_| age);
         self.places.apply(places);
         for (path, found) in findings {
             assert_ne!(self.findings.get(&path), Some(&found), "only what changed is told");
