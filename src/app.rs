@@ -93,6 +93,8 @@ pub enum AppError {
     #[error(transparent)]
     Engine(#[from] crate::engine::EngineError),
     #[error(transparent)]
+    Identity(#[from] crate::engine::IdentityError),
+    #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
     #[error("{0}")]
     Module(String),
@@ -193,6 +195,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         pipeline.run(Inlets { batches, events, queries }).await;
         "the pipeline"
     });
+    let server = server.renewing(trust.renewal());
     let door = Door::Mutual(trust.server_config());
     tasks.spawn(async move {
         server.serve(xds, door).await;

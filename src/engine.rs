@@ -17,6 +17,7 @@
 mod admin;
 mod agent;
 mod envoy;
+mod identity;
 pub mod lifecycle;
 mod link;
 mod logs;
@@ -28,8 +29,9 @@ mod snapshot;
 mod supervise;
 
 pub use agent::{AgentSpec, Report};
+pub use identity::{EngineFiles, Identity, IdentityError};
 pub use lifecycle::EngineState;
-pub use link::{EngineFiles, Link, Upstream};
+pub use link::{Link, Upstream};
 pub use logs::{ACCESS_LOG, ENGINE_LOG, ENVOY_LOG};
 pub use program::{Program, Ready};
 pub use record::Lock;

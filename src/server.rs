@@ -36,6 +36,7 @@ pub mod frame;
 pub mod node;
 mod refusal;
 pub mod relay;
+mod renewal;
 pub mod session;
 
 pub use ads::{Door, Listen, Server};
@@ -43,3 +44,4 @@ pub use authority::Authority;
 pub use client::{Client, ConnectError, Credentials};
 pub use fleet::{EngineEvent, EngineStatus, FleetEvent, Handle, Held, STREAMS_MAX};
 pub use node::Identity;
+pub use renewal::Renewal;

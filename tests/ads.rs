@@ -25,8 +25,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tidegate::{
-    base::Version,
-    server::{Authority, Door, EngineStatus, Handle, Identity, Listen, Server},
+    base::{Secret, Version},
+    server::{Authority, Client, Credentials, Door, EngineStatus, Handle, Identity, Listen, Renewal, Server},
     xds::{Resource, ResourceKey, ResourceKind, Update},
 };
 use tokio::{
@@ -340,4 +340,47 @@ async fn trap_41_a_peer_that_is_gone_without_a_word_is_let_go() {
     let begin = tokio::time::Instant::now();
     until("it is let go", &handle, <[_]>::is_empty).await;
     assert!(begin.elapsed() < Duration::from_secs(40), "found in 35 s, in {:?}", begin.elapsed());
+}
+
+/// Over its own connection, under its own name, whatever its request says.
+#[tokio::test]
+async fn an_engine_renews_its_certificate() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = Arc::new(Authority::create(&dir.path().join("ca"), now()).expect("an authority"));
+    let issued =
+        authority.issue_server(&["localhost"], &[], Duration::from_secs(3600), now()).expect("a certificate");
+    let config = authority.server_config(&issued).expect("a configuration");
+    let (server, handle, _events) = Server::new("edge".into());
+    let renewal = Renewal { authority: Arc::clone(&authority), lifetime: Duration::from_secs(7200), now };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let door = Door::Mutual(Arc::new(arc_swap::ArcSwap::new(config)));
+    #[expect(clippy::disallowed_methods, reason = "the test is the app here")]
+    tokio::spawn(server.renewing(renewal).serve(listener, door));
+    handle.publish(Update::default());
+
+    let engine = Identity::new("edge", "e1").expect("a name");
+    let first = authority.issue_engine(&engine, Duration::from_secs(60), now()).expect("a certificate");
+    let credentials = Credentials {
+        certificate: first.certificate_pem.clone().into_bytes(),
+        key: Secret::new(first.key_pem.expose().clone().into_bytes()),
+        authorities: authority.certificate_pem().as_bytes().to_vec(),
+    };
+    let client = Client::connect(&address, "localhost", &credentials).await.expect("a stream");
+    let renewed = client.renew().await.expect("renewed");
+    assert_eq!(Identity::of_pem(&renewed.certificate), Ok(engine));
+    assert_ne!(renewed.key.expose(), credentials.key.expose(), "a key of its own");
+    let end = |pem: &[u8]| tidegate::server::authority::validity(pem).expect("a certificate").1;
+    assert!(end(&renewed.certificate) > end(&credentials.certificate) + 3_600);
+    let mut again = Client::connect(&address, "localhost", &renewed).await.expect("it is believed");
+    again.requests.send(clusters(Some("e1"))).await.expect("a stream");
+    let answer = timeout(DEADLINE, again.responses.message()).await.expect("in time").expect("alive");
+    assert!(answer.is_some());
+    let wrong = Client::connect(&address, "other.example.com", &renewed).await;
+    assert!(wrong.expect_err("another server").to_string().contains("certificate"));
+}
+
+#[expect(clippy::disallowed_methods, reason = "certificates are valid from now")]
+fn now() -> SystemTime {
+    SystemTime::now()
 }

@@ -2,9 +2,10 @@
 
 use super::{AppError, Told, file, told};
 use crate::{
+    clock,
     engine::{
-        AdminAddress, EngineFiles, EngineProcess, EngineSpec, EnvoyLogLevel, Link, Lock, MODULE_FILE, Relay,
-        Report, Snapshot, Supervisor, Upstream, directory,
+        self, AdminAddress, EngineFiles, EngineProcess, EngineSpec, EnvoyLogLevel, Link, Lock, MODULE_FILE,
+        Relay, Report, Snapshot, Supervisor, Upstream, directory,
     },
     server::{Door, Identity, Server},
     settings::Settings,
@@ -52,7 +53,8 @@ pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppE
     let lock = Lock::take(&plan.home)?;
     let home = std::path::absolute(&plan.home).map_err(file(&plan.home))?;
     let files = EngineFiles::within(&std::path::absolute(&plan.files).map_err(file(&plan.files))?);
-    let identity = identity(&files)?;
+    let shown = engine::Identity { given: files, renewed: home.join("identity.pem") };
+    let identity = who(&shown)?;
     let keys = plan.keys.clone().or_else(|| default_keys(&home));
     let (snapshot, state) = Snapshot::open(&home, keys.as_deref())?;
     let (server, fleet, events) = Server::new(identity.fleet.clone());
@@ -68,7 +70,7 @@ pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppE
     let envoy = envoy(&plan, &settings, &home, &identity, &socket)?;
 
     let relay = Relay::new(identity.fleet.clone(), identity.engine.clone());
-    let upstream = Upstream { server_name: plan.server_name(), address: plan.server, files };
+    let upstream = Upstream { server_name: plan.server_name(), address: plan.server, identity: shown };
     let link = Link::new(upstream, relay, snapshot, fleet, events);
     let (stop, stopped) = oneshot::channel::<()>();
     let mut tasks = JoinSet::new();
@@ -130,10 +132,10 @@ impl EnginePlan {
 }
 
 /// Who we are, as our certificate says.
-fn identity(files: &EngineFiles) -> Result<Identity, AppError> {
-    let credentials = files.read().map_err(|(path, source)| AppError::File { path, source })?;
+fn who(shown: &engine::Identity) -> Result<Identity, AppError> {
+    let credentials = shown.credentials(clock::now_unix())?;
     Identity::of_pem(&credentials.certificate)
-        .map_err(|why| AppError::Credentials { path: files.certificate.clone(), why: why.to_string() })
+        .map_err(|why| AppError::Credentials { path: shown.given.certificate.clone(), why: why.to_string() })
 }
 
 /// One folder an engine, in memory; none where the machine has no such place.

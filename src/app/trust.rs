@@ -5,8 +5,8 @@ use crate::{
     clock,
     engine::EngineFiles,
     server::{
-        Authority, Identity,
-        authority::{CERTIFICATE_FILE, Issued},
+        Authority, Identity, Renewal,
+        authority::{CERTIFICATE_FILE, Issued, validity},
     },
 };
 use arc_swap::ArcSwap;
@@ -23,12 +23,15 @@ use std::{
 
 /// The server's certificate is made anew at each start.
 const SERVER_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
-/// Envoy reads its certificate once, when it starts: it must outlive that Envoy.
-const ENGINE_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// An engine renews its certificate at half of this. Longer than a control plane may
+/// be away: an engine whose certificate is over has to be given another by hand.
+const ENGINE_LIFETIME: Duration = Duration::from_secs(14 * 24 * 3600);
+/// A bare Envoy reads its certificate once, when it starts: it must outlive that Envoy.
+const ENVOY_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The authority, loaded or made.
 pub(super) struct Trust {
-    authority: Authority,
+    authority: Arc<Authority>,
     directory: PathBuf,
     server: Arc<ArcSwap<ServerConfig>>,
 }
@@ -40,17 +43,28 @@ impl Trust {
         let names: Vec<_> = names.iter().map(String::as_str).chain(["localhost"]).collect();
         let issued = authority.issue_server(&names, &[at.ip()], SERVER_LIFETIME, now())?;
         let server = Arc::new(ArcSwap::from(authority.server_config(&issued)?));
-        Ok(Self { authority, directory, server })
+        Ok(Self { authority: Arc::new(authority), directory, server })
     }
 
     pub(super) fn server_config(&self) -> Arc<ArcSwap<ServerConfig>> {
         Arc::clone(&self.server)
     }
 
-    /// The files of an engine, made where they are not there yet: an engine that
-    /// runs on must find the certificate it began with.
+    /// How engines get their next certificates.
+    pub(super) fn renewal(&self) -> Renewal {
+        Renewal { authority: Arc::clone(&self.authority), lifetime: ENGINE_LIFETIME, now }
+    }
+
+    /// The files of an engine beside us, made where they are not there yet, or half over.
     pub(super) fn engine(&self, name: &str) -> Result<EngineFiles, AppError> {
-        issue(&self.authority, &self.directory, &self.directory.join("engines").join(name), name)
+        let folder = self.directory.join("engines").join(name);
+        let files = EngineFiles::within(&folder);
+        let known = fs::read(&files.certificate).ok().and_then(|pem| validity(&pem));
+        if known.is_none_or(|(from, to)| from.midpoint(to) <= clock::now_unix()) {
+            // What is not there is removed.
+            let _ = fs::remove_file(&files.certificate);
+        }
+        issue(&self.authority, &self.directory, &folder, name, ENGINE_LIFETIME)
     }
 }
 
@@ -60,7 +74,7 @@ impl Trust {
 /// The state directory has no authority and none can be made, or files cannot be written.
 pub fn issue_engine(state: &Path, folder: &Path, name: &str) -> Result<EngineFiles, AppError> {
     let (authority, directory) = authority(state)?;
-    issue(&authority, &directory, folder, name)
+    issue(&authority, &directory, folder, name, ENVOY_LIFETIME)
 }
 
 fn authority(state: &Path) -> Result<(Authority, PathBuf), AppError> {
@@ -78,6 +92,7 @@ fn issue(
     directory: &Path,
     folder: &Path,
     name: &str,
+    lifetime: Duration,
 ) -> Result<EngineFiles, AppError> {
     let identity = Identity::new(FLEET, name).ok_or_else(|| {
         AppError::Module(format!("'{}' cannot be the name of an engine", name.escape_debug()))
@@ -85,8 +100,7 @@ fn issue(
     fs::create_dir_all(folder).map_err(file(folder))?;
     let files = EngineFiles::within(folder);
     if !(files.certificate.exists() && files.key.exists() && files.authorities.exists()) {
-        let Issued { certificate_pem, key_pem } =
-            authority.issue_engine(&identity, ENGINE_LIFETIME, now())?;
+        let Issued { certificate_pem, key_pem } = authority.issue_engine(&identity, lifetime, now())?;
         write(&files.key, key_pem.expose())?;
         write(&files.certificate, &certificate_pem)?;
         let ca = fs::read_to_string(directory.join(CERTIFICATE_FILE)).map_err(file(directory))?;

@@ -2,7 +2,7 @@
 //! says of itself.
 
 use super::{
-    EngineError, EngineProcess,
+    EngineError, EngineProcess, EngineState,
     logs::ENGINE_LOG,
     program::{Program, Ready},
 };
@@ -112,7 +112,8 @@ impl Program for AgentSpec {
 
     async fn ready(&self) -> Option<Ready> {
         let report = Report::read(&self.home)?;
-        Some(Ready { live: true, pid: Some(report.pid) })
+        let live = matches!(report.envoy.state, EngineState::Running | EngineState::Adopted);
+        Some(Ready { live, pid: Some(report.pid) })
     }
 
     /// For good: SIGTERM, and it drains its Envoy. To make room: SIGHUP, and its Envoy runs on.

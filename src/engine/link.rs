@@ -2,14 +2,16 @@
 //! snapshot, and time.
 
 use super::{
+    identity::Identity,
     relay::{Received, Relay},
     snapshot::Snapshot,
 };
 use crate::{
-    base::{Secret, chain},
+    base::chain,
     clock,
     server::{
-        Client, ConnectError, Credentials, EngineEvent, FleetEvent, Handle,
+        Client, EngineEvent, FleetEvent, Handle,
+        authority::validity,
         cache::Cache,
         session::{Refused, Session},
     },
@@ -19,8 +21,6 @@ use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, Delt
 use std::{
     future::{Future, pending},
     hash::{BuildHasher, RandomState},
-    io,
-    path::{Path, PathBuf},
     pin::Pin,
     time::{Duration, Instant},
 };
@@ -36,6 +36,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(25);
 const RETRY_MAX: Duration = Duration::from_millis(500);
 /// How long the first requests wait for an Envoy that starts, or connects again.
 const GREET_MAX: Duration = Duration::from_secs(10);
+/// After a renewal, that the next stream may use it; and after one that failed.
+const RENEW_RETRY_SECONDS: i64 = 600;
 /// Failures in a row after which the next is told again: about once a minute.
 const TELL_EACH: u32 = 120;
 
@@ -46,44 +48,12 @@ pub struct Upstream {
     pub address: String,
     /// What its certificate has to name.
     pub server_name: String,
-    pub files: EngineFiles,
+    pub identity: Identity,
 }
 
-/// The files an engine proves itself with, PEM. They are read for each
-/// connection, so what replaces them takes effect.
-#[derive(Debug, Clone)]
-pub struct EngineFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-    pub authorities: PathBuf,
-}
-
-impl EngineFiles {
-    /// The files of an engine in its folder.
-    #[must_use]
-    pub fn within(folder: &Path) -> Self {
-        Self {
-            certificate: folder.join("engine.crt"),
-            key: folder.join("engine.key"),
-            authorities: folder.join("ca.crt"),
-        }
-    }
-
-    /// Reads them.
-    ///
-    /// # Errors
-    /// The first that cannot be read, with its path.
-    pub fn read(&self) -> Result<Credentials, (PathBuf, io::Error)> {
-        let read = |path: &Path| std::fs::read(path).map_err(|error| (path.to_owned(), error));
-        Ok(Credentials {
-            certificate: read(&self.certificate)?,
-            key: Secret::new(read(&self.key)?),
-            authorities: read(&self.authorities)?,
-        })
-    }
-}
-
-type Connecting = Pin<Box<dyn Future<Output = Result<Client, String>> + Send>>;
+/// A stream, and when another is to be opened with a newer certificate.
+type Connected = (Client, Option<i64>);
+type Connecting = Pin<Box<dyn Future<Output = Result<Connected, String>> + Send>>;
 
 /// See the module.
 pub struct Link {
@@ -96,6 +66,7 @@ pub struct Link {
     /// When the first requests of the stream are sent at the latest; none: they were.
     greet_by: Option<Instant>,
     connecting: Connecting,
+    renew_at: Option<i64>,
     failures: u32,
     wake: Option<Instant>,
 }
@@ -120,6 +91,7 @@ impl Link {
             stream: None,
             greet_by: None,
             connecting,
+            renew_at: None,
             failures: 0,
             wake: None,
         };
@@ -138,6 +110,7 @@ impl Link {
                 response = next(&mut self.stream) => self.received(response),
                 () = fleet.stepped() => {}
                 Some(event) = self.events.recv() => self.event(event),
+                () = clock::sleep_until(self.renew_at.unwrap_or(i64::MAX)), if self.renew_at.is_some() => self.reconnect(),
                 () = sleep_until(self.wake.unwrap_or_else(clock::instant).into()), if self.wake.is_some() => {}
             }
             self.answer();
@@ -146,20 +119,19 @@ impl Link {
 
     /// Begins to connect; at once after a stream that worked.
     fn reconnect(&mut self) {
-        self.stream = None;
-        let Upstream { address, server_name, files } = self.upstream.clone();
+        (self.stream, self.renew_at) = (None, None);
+        let upstream = self.upstream.clone();
         let wait = backoff(self.failures);
         self.connecting = Box::pin(async move {
             sleep(wait).await;
-            let credentials = files.read().map_err(|(path, error)| format!("{}: {error}", path.display()))?;
-            let connected = Client::connect(&address, &server_name, &credentials).await;
-            connected.map_err(|error: ConnectError| chain(&error))
+            connect(&upstream).await
         });
     }
 
-    fn connected(&mut self, connected: Result<Client, String>) {
+    fn connected(&mut self, connected: Result<Connected, String>) {
         match connected {
-            Ok(client) => {
+            Ok((client, renew_at)) => {
+                self.renew_at = renew_at;
                 self.connecting = Box::pin(pending());
                 self.stream = Some(client);
                 self.greet_by = Some(clock::instant() + GREET_MAX);
@@ -258,6 +230,31 @@ impl Link {
             self.reconnect();
         }
     }
+}
+
+/// Opens a stream, and has the certificate renewed that is half over.
+async fn connect(upstream: &Upstream) -> Result<Connected, String> {
+    let Upstream { address, server_name, identity } = upstream;
+    let now = clock::now_unix();
+    let credentials = identity.credentials(now).map_err(|error| chain(&error))?;
+    let client = Client::connect(address, server_name, &credentials).await.map_err(|error| chain(&error))?;
+    let Some((from, to)) = validity(&credentials.certificate) else { return Ok((client, None)) };
+    let half = from.midpoint(to);
+    if now < half {
+        return Ok((client, Some(half)));
+    }
+    let renewed = match client.renew().await {
+        Ok(renewed) => identity.keep(&renewed).map_err(|error| chain(&error)),
+        Err(error) => Err(chain(&error)),
+    };
+    if let Err(error) = renewed {
+        tracing::warn!(
+            error,
+            valid_until = to,
+            "The certificate of this engine could not be renewed; it is tried again"
+        );
+    }
+    Ok((client, Some(now + RENEW_RETRY_SECONDS)))
 }
 
 /// Whether Envoy holds all there is: then all of it is said to be held, and nothing

@@ -6,6 +6,8 @@ use super::{
     fleet::{Fleet, FleetEvent, Handle, Member},
     frame::Response,
     node::Identity,
+    relay::RENEW,
+    renewal::{Renew, Renewal},
     session::Closed,
 };
 use crate::base::Text;
@@ -31,6 +33,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, body::Body, server::Grpc};
+use tonic_prost::ProstCodec;
 
 /// The one method served; matched exactly (grpc-go CVE-2026-33186 is what else happens).
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -51,6 +54,8 @@ const CONNECTIONS_MAX: usize = 25_000;
 const STREAMS_PER_CONNECTION_MAX: u32 = 4;
 /// After an accept failed (no file descriptors left): it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A request to have a key signed has about 300 bytes.
+const RENEW_BYTES_MAX: usize = 16 << 10;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Who may come in.
@@ -95,6 +100,7 @@ impl Listen for UnixListener {
 pub struct Server {
     fleet: Arc<Fleet>,
     admission: Admission,
+    renewal: Option<Renewal>,
 }
 
 impl Server {
@@ -102,7 +108,13 @@ impl Server {
     #[must_use]
     pub fn new(fleet: Text) -> (Self, Handle, mpsc::Receiver<FleetEvent>) {
         let (fleet, handle, events) = Handle::new(fleet);
-        (Self { fleet, admission: Admission::new() }, handle, events)
+        (Self { fleet, admission: Admission::new(), renewal: None }, handle, events)
+    }
+
+    /// Gives engines new certificates before theirs end.
+    #[must_use]
+    pub fn renewing(self, renewal: Renewal) -> Self {
+        Self { renewal: Some(renewal), ..self }
     }
 
     /// Serves until dropped; then all its connections are closed.
@@ -174,8 +186,8 @@ where
 {
     let engine = identity.engine.clone();
     let service = service_fn(move |request| {
-        let service = Delta { server: server.clone(), engine: identity.engine.clone() };
-        async move { Ok::<_, Infallible>(answer(service, request).await) }
+        let (server, identity) = (server.clone(), identity.clone());
+        async move { Ok::<_, Infallible>(answer(server, identity, request).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -189,12 +201,18 @@ where
     }
 }
 
-async fn answer(service: Delta, request: http::Request<Incoming>) -> http::Response<Body> {
-    if request.uri().path() != DELTA {
-        return Status::unimplemented("only DeltaAggregatedResources is served").into_http();
+async fn answer(server: Server, engine: Identity, request: http::Request<Incoming>) -> http::Response<Body> {
+    match (request.uri().path(), &server.renewal) {
+        (DELTA, _) => {
+            let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
+            grpc.streaming(Delta { server, engine: engine.engine }, request).await
+        }
+        (RENEW, Some(renewal)) => {
+            let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(RENEW_BYTES_MAX);
+            grpc.unary(Renew { renewal: renewal.clone(), engine }, request).await
+        }
+        _ => Status::unimplemented("only DeltaAggregatedResources is served").into_http(),
     }
-    let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
-    grpc.streaming(service, request).await
 }
 
 /// One call of the delta method.
@@ -214,7 +232,7 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
         reason = "a stream lives as long as its socket: its task ends with it"
     )]
     fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
-        let Server { fleet, admission } = self.server.clone();
+        let Server { fleet, admission, renewal: _ } = self.server.clone();
         let member = fleet.join(self.engine.clone(), now());
         Box::pin(async move {
             let full = || Status::resource_exhausted("the fleet has as many streams as it may");

@@ -4,8 +4,9 @@
 use super::node::{Identity, TRUST_DOMAIN};
 use crate::base::Secret;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    SanType,
 };
 use rustls::{
     RootCertStore, ServerConfig,
@@ -22,7 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// File of the authority's certificate, PEM.
+/// File of the authority's certificate, PEM; others to be believed may follow it.
 pub const CERTIFICATE_FILE: &str = "ca.crt";
 /// File of its private key, PEM, readable by its owner alone.
 pub const KEY_FILE: &str = "ca.key";
@@ -99,7 +100,8 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params(), key), certificate_pem })
     }
 
-    /// What engines and servers check each other against.
+    /// What engines and servers check each other against: our own certificate, and
+    /// those behind it in the file (an authority that is about to go, or to come).
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
@@ -130,13 +132,30 @@ impl Authority {
         self.issue(&engine.engine, names, ExtendedKeyUsagePurpose::ClientAuth, lifetime, now)
     }
 
+    /// A certificate for an engine that made its own key: `request` is a PKCS #10
+    /// request (DER), of which only the key is taken.
+    pub fn sign_engine(
+        &self,
+        engine: &Identity,
+        request: &[u8],
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<String, AuthorityError> {
+        let request = CertificateSigningRequestParams::from_der(&request.into())?;
+        let names = vec![SanType::URI(engine.uri().try_into()?)];
+        let params = leaf(&engine.engine, names, ExtendedKeyUsagePurpose::ClientAuth, lifetime, now);
+        Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+
     /// TLS 1.2 and 1.3 with a client certificate of this authority, mandatory.
     pub fn server_config(&self, server: &Issued) -> Result<Arc<ServerConfig>, AuthorityError> {
         let broken = || AuthorityError::Tls(rustls::Error::General("unreadable PEM".to_owned()));
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| broken());
         let key = PrivateKeyDer::from_pem_slice(server.key_pem.expose().as_bytes()).map_err(|_| broken())?;
         let mut roots = RootCertStore::empty();
-        roots.add(der(&self.certificate_pem)?)?;
+        for authority in CertificateDer::pem_slice_iter(self.certificate_pem.as_bytes()) {
+            roots.add(authority.map_err(|_| broken())?)?;
+        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
             .build()
@@ -158,17 +177,44 @@ impl Authority {
         now: SystemTime,
     ) -> Result<Issued, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, subject);
-        params.subject_alt_names = names;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage];
-        params.use_authority_key_identifier_extension = true;
-        valid(&mut params, now, lifetime);
+        let params = leaf(subject, names, usage, lifetime, now);
         let certificate_pem = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Issued { certificate_pem, key_pem: Secret::new(key.serialize_pem()) })
     }
+}
+
+/// A new key and the request (PKCS #10, DER) to have it signed.
+pub fn request() -> Result<(Vec<u8>, Secret<String>), AuthorityError> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let request = CertificateParams::default().serialize_request(&key)?;
+    Ok((request.der().to_vec(), Secret::new(key.serialize_pem())))
+}
+
+/// From when to when the first certificate of a PEM text is valid, Unix seconds.
+#[must_use]
+pub fn validity(pem: &[u8]) -> Option<(i64, i64)> {
+    let der = CertificateDer::from_pem_slice(pem).ok()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der).ok()?;
+    let validity = certificate.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
+fn leaf(
+    subject: &str,
+    names: Vec<SanType>,
+    usage: ExtendedKeyUsagePurpose,
+    lifetime: Duration,
+    now: SystemTime,
+) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, subject);
+    params.subject_alt_names = names;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    params.use_authority_key_identifier_extension = true;
+    valid(&mut params, now, lifetime);
+    params
 }
 
 /// Fixed, so that an authority read back signs in the same name.

@@ -1,5 +1,9 @@
 //! The other end: a delta ADS stream to a control plane, for an engine's relay.
 
+use super::{
+    authority,
+    relay::{RENEW, RenewRequest, RenewResponse},
+};
 use crate::base::{Secret, chain};
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse,
@@ -14,7 +18,11 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Streaming, transport::Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstCodec;
 
 /// All scopes of 100,000 hosts come in one response, 20 MiB.
 const RESPONSE_BYTES_MAX: usize = 64 << 20;
@@ -55,6 +63,7 @@ pub enum ConnectError {
 pub struct Client {
     pub requests: mpsc::Sender<DeltaDiscoveryRequest>,
     pub responses: Streaming<DeltaDiscoveryResponse>,
+    channel: Channel,
 }
 
 impl Client {
@@ -93,13 +102,37 @@ impl Client {
             .await
             .map_err(|error| ConnectError::Transport(chain(&error)))?;
         let (requests, receiver) = mpsc::channel(REQUEST_QUEUE_MAX);
-        let mut client =
-            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX);
+        let mut client = AggregatedDiscoveryServiceClient::new(channel.clone())
+            .max_decoding_message_size(RESPONSE_BYTES_MAX);
         let responses = client
             .delta_aggregated_resources(ReceiverStream::new(receiver))
             .await
             .map_err(|status| ConnectError::Transport(status.message().to_owned()))?;
-        Ok(Self { requests, responses: responses.into_inner() })
+        Ok(Self { requests, responses: responses.into_inner(), channel })
+    }
+
+    /// Has a new key signed, under the name that this connection has.
+    ///
+    /// # Errors
+    /// It is refused, or not answered within 5 s.
+    pub async fn renew(&self) -> Result<Credentials, ConnectError> {
+        let failed = |error: &dyn std::error::Error| ConnectError::Transport(chain(error));
+        let (request, key) = authority::request().map_err(|error| failed(&error))?;
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        let renew = async {
+            grpc.ready().await.map_err(|error| failed(&error))?;
+            let request = tonic::Request::new(RenewRequest { request });
+            let path = http::uri::PathAndQuery::from_static(RENEW);
+            let answer = grpc.unary(request, path, ProstCodec::<_, RenewResponse>::default()).await;
+            answer.map_err(|status| ConnectError::Transport(status.message().to_owned()))
+        };
+        let answer = timeout(CONNECT_MAX, renew).await.map_err(|_| ConnectError::Timeout)??;
+        let RenewResponse { certificate, authorities } = answer.into_inner();
+        Ok(Credentials {
+            certificate: certificate.into_bytes(),
+            key: Secret::new(key.expose().clone().into_bytes()),
+            authorities: authorities.into_bytes(),
+        })
     }
 }
 

@@ -42,6 +42,25 @@ pub struct Key {
     name: String,
 }
 
+/// `tidegate.engine.v1.RenewRequest`
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct RenewRequest {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) request: Vec<u8>,
+}
+
+/// `tidegate.engine.v1.RenewResponse`
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(super) struct RenewResponse {
+    #[prost(string, tag = "1")]
+    pub(super) certificate: String,
+    #[prost(string, tag = "2")]
+    pub(super) authorities: String,
+}
+
+/// The path of `tidegate.engine.v1.Trust.Renew`.
+pub(super) const RENEW: &str = "/tidegate.engine.v1.Trust/Renew";
+
 impl From<&ResourceKey> for Key {
     fn from(key: &ResourceKey) -> Self {
         Self { kind: key.kind as u32 + 1, name: key.name.to_string() }
