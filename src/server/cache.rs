@@ -29,7 +29,8 @@ pub struct Cache {
     told: [bool; ResourceKind::ALL.len()],
     /// What is not here does not exist.
     complete: bool,
-    tables: [BTreeMap<Name, Entry>; ResourceKind::ALL.len()],
+    /// In the order of names; entries apart, since half of a tree's places are empty.
+    tables: [BTreeMap<Name, Box<Entry>>; ResourceKind::ALL.len()],
     /// Keys whose entry has a prior version: see [`Cache::tick`].
     unsettled: BTreeSet<ResourceKey>,
     /// How many prior versions need a key, directly or not.
@@ -140,7 +141,7 @@ impl Cache {
 
     #[must_use]
     pub fn entry(&self, kind: ResourceKind, name: &str) -> Option<&Entry> {
-        self.tables[kind as usize].get(name)
+        self.tables[kind as usize].get(name).map(|entry| &**entry)
     }
 
     #[must_use]
@@ -155,7 +156,7 @@ impl Cache {
     }
 
     pub fn entries(&self, kind: ResourceKind) -> impl Iterator<Item = (&Name, &Entry)> {
-        self.tables[kind as usize].iter()
+        self.tables[kind as usize].iter().map(|(name, entry)| (name, &**entry))
     }
 
     /// The number of the next change; epochs are compared, never counted.
@@ -289,7 +290,7 @@ impl Cache {
         let verdict = self.restored.remove(&key).filter(|known| known.rejected == resource.version);
         let table = &mut self.tables[key.kind as usize];
         let Some(entry) = table.get_mut(&key.name) else {
-            table.insert(key.name.clone(), Entry::new(resource));
+            table.insert(key.name.clone(), Box::new(Entry::new(resource)));
             self.note(Change { key: key.clone(), what: What::Published { was: None } });
             let known = verdict?;
             self.restored.insert(key.clone(), known);
@@ -379,7 +380,7 @@ impl Cache {
             if !table.contains_key(&support.key.name) {
                 let key = support.key.clone();
                 let entry = Entry { withdrawn: true, good: true, ..Entry::new(support) };
-                table.insert(key.name.clone(), entry);
+                table.insert(key.name.clone(), Box::new(entry));
                 self.note(Change { key, what: What::Published { was: None } });
             }
         }
@@ -388,8 +389,11 @@ impl Cache {
     }
 
     fn note(&mut self, change: Change) {
-        self.log.push_back(change);
         self.head += 1;
+        // No stream reads before the first update, and then each begins after it.
+        if self.ready() {
+            self.log.push_back(change);
+        }
     }
 
     /// Before an update, so that the newest is always whole.

@@ -31,8 +31,8 @@ pub struct Setting {
     pub route_timeout: Option<Duration>,
     pub edge: Arc<Edge>,
     pub implementation_specific: api::ImplementationSpecific,
-    pub connect_timeout: Duration,
-    pub external_name: bool,
+    /// Of upstreams that nothing is said of in `backend_tls`.
+    pub upstream_policy: Arc<UpstreamPolicy>,
     /// (namespace, service) -> (Secret, server name).
     pub backend_tls: BTreeMap<(Text, Text), (Text, Text)>,
     /// Host, and the namespaces that may use it beside its owner.
@@ -43,12 +43,13 @@ impl Setting {
     /// How a backend of a namespace is treated under this setting.
     #[must_use]
     pub fn upstream_policy(&self, namespace: &Text, service: &Text) -> Arc<UpstreamPolicy> {
-        let verify = self.backend_tls.get(&(Arc::clone(namespace), Arc::clone(service))).cloned();
-        Arc::new(UpstreamPolicy {
-            connect_timeout: self.connect_timeout,
-            external_name: self.external_name,
-            verify,
-        })
+        match self.backend_tls.get(&(Arc::clone(namespace), Arc::clone(service))) {
+            Some(verify) => {
+                let verify = Some(verify.clone());
+                Arc::new(UpstreamPolicy { verify, ..self.upstream_policy.as_ref().clone() })
+            }
+            None => Arc::clone(&self.upstream_policy),
+        }
     }
 
     /// Namespaces that may use a host beside its owner.
@@ -106,6 +107,7 @@ impl Judge<'_> {
             limits: self.limits(limits, headers),
             access_log: access_log.unwrap_or(true),
         };
+        let connect_ms = self.within("spec.timeouts.connectMs", timeouts.connect_ms, 1, 600_000);
         Setting {
             pool: pool.as_deref().map(Into::into),
             families: self.families(families),
@@ -118,13 +120,11 @@ impl Judge<'_> {
             route_timeout: millis(timeouts.route_ms),
             edge: Arc::new(edge),
             implementation_specific: paths.implementation_specific,
-            connect_timeout: Duration::from_millis(self.within(
-                "spec.timeouts.connectMs",
-                timeouts.connect_ms,
-                1,
-                600_000,
-            )),
-            external_name: backends.external_name,
+            upstream_policy: Arc::new(UpstreamPolicy {
+                connect_timeout: Duration::from_millis(connect_ms),
+                external_name: backends.external_name,
+                verify: None,
+            }),
             backend_tls: self.backend_tls(&backends.tls),
             grants: self.grants(host_grants),
         }
