@@ -104,4 +104,15 @@ mod tests {
             }
         }
     }
+
+    /// What systemd runs is a command of ours.
+    #[test]
+    fn the_unit_of_an_engine_parses() {
+        let unit = include_str!("../envoy/tidegate-engine.service").replace("${TIDEGATE_SERVER}", "a.test:1");
+        let start =
+            unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("it starts something");
+        let Arguments { command } =
+            Arguments::try_parse_from(start.split_whitespace()).unwrap_or_else(|why| panic!("{why}"));
+        assert!(matches!(command, Command::Engine(_)));
+    }
 }
