@@ -150,6 +150,11 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         source.await;
         "the source of files"
     });
+    // The first random numbers of a process take 50 ms of a core.
+    let seeding = tokio::task::spawn_blocking(|| {
+        rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0])
+    });
+    drop(seeding);
     let Parts { opened, trust, xds, admin, dns } = Parts::open(&plan).await?;
     let admin_address = admin.local_addr().map_err(bind("The admin API", plan.admin))?;
     let xds_address = xds.local_addr().map_err(bind("The xDS server", plan.xds))?;

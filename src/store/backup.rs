@@ -71,12 +71,16 @@ impl Backup {
         Ok(Self { path: path.to_owned(), file, rows_bytes: line.len() as u64, commits_bytes: 0 })
     }
 
-    /// Adds what a commit changed. After an error it is to be begun anew: half a
-    /// line may stand at its end.
+    /// Adds what a commit changed; when this returns, addresses are on the disk.
+    /// What else changes with every object follows with them, or when the system
+    /// writes it: the ledger has it, and a backup may be behind. After an error it
+    /// is to be begun anew: half a line may stand at its end.
     pub(super) fn append(&mut self, head: &Head, changes: &[Change]) -> Result<(), StoreError> {
         let line = print(head, false, changes);
         self.commits_bytes += line.len() as u64;
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        let addresses = changes.iter().any(|change| change.kind == Kind::Address);
+        let sync = |()| if addresses { self.file.sync_data() } else { Ok(()) };
+        let written = (&self.file).write_all(line.as_bytes()).and_then(sync);
         written.map_err(StoreError::io(&self.path))
     }
 
