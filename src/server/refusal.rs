@@ -81,11 +81,21 @@ pub(super) fn unavailable(name: &Name) -> Resource {
         RouteConfiguration { name: name.to_string(), virtual_hosts: vec![host], ..Default::default() };
     Resource {
         key: ResourceKey { kind: ResourceKind::Route, name: name.clone() },
-        version: Version::of(&("refused", name)),
+        version: stand_in(name),
         body: table.encode_to_vec().into(),
         needs: [].into(),
         origins: [].into(),
     }
+}
+
+/// Whether it is [`unavailable`], whatever it was made for.
+pub(super) fn stands_in(resource: &Resource) -> bool {
+    let ResourceKey { kind, name } = &resource.key;
+    *kind == ResourceKind::Route && resource.version == stand_in(name)
+}
+
+fn stand_in(name: &Name) -> Version {
+    Version::of(&("refused", name))
 }
 
 #[cfg(test)]
