@@ -10,9 +10,10 @@ use std::{
 };
 use tidegate::{
     api::VipPoolSpec,
+    base::ObjectKey,
     ipam::{Ledger, Pools, Request, check, plan},
     ir::{Claim, Families},
-    store::{Opened, Store, StoreError},
+    store::{FirstSeen, Opened, Store, StoreError},
 };
 
 /// Names the directory to the process that may not write much.
@@ -20,6 +21,12 @@ const CHILD: &str = "TIDEGATE_STORE_FULL_DIR";
 /// No file of it may grow beyond this many blocks of 512 bytes: `ulimit -f`.
 const BLOCKS: u32 = 1_200;
 const CLAIMS_MAX: u32 = 20_000;
+
+const SEEN: FirstSeen = FirstSeen { seconds: 7, batch: 1 };
+
+fn object() -> ObjectKey {
+    "Ingress/shop/cart".parse().expect("a key")
+}
 
 /// One more claim, as a plan of its own.
 fn one_more(store: &mut Store, ledger: &mut Ledger, i: u32) -> Result<(), StoreError> {
@@ -55,19 +62,25 @@ fn fill(dir: &Path) {
     assert!(matches!(error, StoreError::Io { .. }), "{error}");
     assert!(error.to_string().contains("check free space"), "{error}");
     assert_eq!(ledger.entries().count(), i as usize);
-    // The file is read again, and there is still no space: nothing more is given.
-    for _ in 0..3 {
-        let again = one_more(&mut store, &mut ledger, i).expect_err("fails closed");
+    // It is read again, and there is still no space: nothing more is given.
+    for n in 1..4 {
+        if let Ok(read) = store.reopen() {
+            ledger = read;
+        }
+        let again = one_more(&mut store, &mut ledger, i + n).expect_err("fails closed");
         assert!(matches!(again, StoreError::Io { .. } | StoreError::Failed { .. }), "{again}");
     }
+    store.remember(&[(object(), Some(SEEN))], &[]).expect_err("fails, and is owed");
     // Space again: it goes on where it was, without a restart.
     let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
-    setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum })
-        .expect("a limit may be raised to the hard one");
-    one_more(&mut store, &mut ledger, i).expect("goes on");
-    assert_eq!(ledger.entries().count(), i as usize + 1);
+    setrlimit(Resource::Fsize, Rlimit { current: maximum, maximum }).expect("up to the hard limit");
+    store.remember(&[], &[]).expect("opens again, and writes what it owes");
+    ledger = store.reopen().expect("opens again");
+    one_more(&mut store, &mut ledger, CLAIMS_MAX + 1).expect("goes on");
+    let given = ledger.entries().count();
+    assert!((i as usize + 1..=i as usize + 5).contains(&given), "{given} are given, {i} were");
     assert_eq!(store.export().expect("reads").ledger().expect("whole"), ledger);
-    std::fs::write(dir.join("given"), (i + 1).to_string()).expect("a small file");
+    std::fs::write(dir.join("given"), given.to_string()).expect("a small file");
 }
 
 #[test]
@@ -89,7 +102,9 @@ fn a_full_disk_gives_no_address() {
     let given: usize =
         std::fs::read_to_string(dir.path().join("given")).expect("told").parse().expect("a number");
     assert!(given > 100, "{given}");
-    let Opened { mut store, mut ledger, .. } = Store::open(dir.path()).expect("opens when there is space");
+    let Opened { mut store, mut ledger, ages, .. } =
+        Store::open(dir.path()).expect("opens when there is space");
+    assert_eq!(ages.get(&object()), Some(&SEEN));
     check(&ledger).expect("whole");
     let held = ledger.entries().count();
     assert_eq!(held, given);
