@@ -45,7 +45,7 @@ fn a_single_envoy_that_dies_comes_back() {
         let envoy = live.envoys()[0];
         let begin = Instant::now();
         if n % 2 == 0 {
-            live.kill_envoy(envoy)
+            live.kill(envoy)
         } else {
             live.crash_envoy(envoy)
         }
@@ -72,7 +72,7 @@ fn of_two_envoys_one_may_die() {
         loads.iter().for_each(|load| load.more(10));
         let envoy = live.envoys()[n % 2];
         if n % 4 < 2 {
-            live.kill_envoy(envoy)
+            live.kill(envoy)
         } else {
             live.crash_envoy(envoy)
         }

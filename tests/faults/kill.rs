@@ -35,6 +35,8 @@ const PASS: u64 = 3;
 /// Changes until a place must have been passed.
 const CHANGES_MAX: usize = 200;
 const KILLS: usize = 15;
+/// Claims that come and go: fewer than there are addresses.
+const CLAIMS: usize = 40;
 
 /// A pattern that our check takes and Envoy's RE2 does not know.
 const UNKNOWN_TO_RE2: &str = r"/\u{6f}.*";
@@ -47,6 +49,11 @@ fn by_regex(path: &str) -> Value {
         "metadata": {"name": "regex", "namespace": "shop"},
         "spec": {"ingressClassName": "live", "rules": [{"host": "regex.test", "http": {"paths": [path]}}]},
     })
+}
+
+/// Who has a VIP after so many changes; the one before still has its own.
+fn claim(change: usize) -> String {
+    format!("claim{}", change % CLAIMS)
 }
 
 /// A site whose every part changes: a route, who has a VIP, what Envoy refuses.
@@ -95,10 +102,13 @@ impl Site {
             "route",
             &[Ingress::new("shop", "route", "live").prefix("route.test", "/", service).into()],
         );
-        let name = format!("claim{}", n % 3);
+        let name = claim(n);
         let mut objects = class(&name, &json!({})).to_vec();
         objects.push(Ingress::new("shop", &name, &name).prefix(&format!("{name}.test"), "/", service).into());
-        self.live.apply("claim", &objects);
+        self.live.apply(&name, &objects);
+        if n > 2 {
+            self.live.delete(&claim(n - 2));
+        }
         self.live.apply("regex", &[by_regex(if n.is_multiple_of(2) { UNKNOWN_TO_RE2 } else { "/o.*" })]);
     }
 
@@ -109,7 +119,7 @@ impl Site {
         let is = |answer: &crate::support::live::Answer| answer.service().as_ref() == Some(service);
         assert_eq!(self.live.programmed("Ingress/shop/steady"), self.vip);
         self.live.answered(http(self.vip), &Request::get("route.test", "/"), is);
-        let name = format!("claim{}", n % 3);
+        let name = claim(n);
         let claimed = self.live.programmed(&format!("Ingress/shop/{name}"));
         assert_ne!(claimed, self.vip);
         self.live.answered(http(claimed), &Request::get(&format!("{name}.test"), "/"), is);

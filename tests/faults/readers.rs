@@ -32,6 +32,9 @@ fn slow_and_silent_readers_cost_nobody_else() {
     let services = ["left", "right"].map(|name| Service::new("shop", name));
     let mut objects = class("live", &json!({})).to_vec();
     objects.extend(services.iter().flat_map(Service::manifests));
+    // Both upstreams are there at all times: an edit of a host is one response.
+    let both = Ingress::new("shop", "both", "live").prefix("left.slow.test", "/", "left");
+    objects.push(both.prefix("right.slow.test", "/", "right").into());
     let live = Live::with_engines(0, &objects);
     live.apply("all", &hosts("left"));
     let authority = authority(&live);
@@ -76,11 +79,15 @@ fn slow_and_silent_readers_cost_nobody_else() {
     }
     println!("{} KiB more at the most, with {} that do not read", grown / 1024, 2 * EACH);
     assert!(grown < GROWTH_MAX, "{grown} bytes");
-    live.eventually("those that take nothing are let go", || {
-        let log = live.log();
-        let gone = log.matches("An engine took nothing for 10 s and was let go").count();
-        if gone >= EACH { Ok(()) } else { Err(format!("{gone} told")) }
-    });
+    let gone = |name: &str, words: &str| {
+        live.eventually(&format!("all of {name} are let go"), || {
+            let log = live.log();
+            let gone = log.lines().filter(|line| line.contains(name) && line.contains(words)).count();
+            if gone == EACH { Ok(()) } else { Err(format!("{gone} told")) }
+        });
+    };
+    gone("silent-", "An engine took nothing for 10 s and was let go");
+    gone("slow-", "An engine's connection ended");
     live.eventually("the good one is left", || {
         let connected = live.metric("tidegate_engines_connected");
         if connected == Some(1) { Ok(()) } else { Err(format!("{connected:?}")) }
