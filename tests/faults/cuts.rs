@@ -13,8 +13,9 @@ const HOSTS: usize = 300;
 /// A handshake, the first requests and their answers are about so many records.
 const RECORDS_MAX: u64 = 40;
 
-fn ingress(host: &str, service: &str) -> Value {
-    Ingress::new("shop", "edited", "live").prefix(host, "/", service).into()
+/// One host, in an Ingress of its name.
+fn ingress(name: &str, service: &str) -> Value {
+    Ingress::new("shop", name, "live").prefix(&format!("{name}.cut.test"), "/", service).into()
 }
 
 #[test]
@@ -29,7 +30,7 @@ fn a_stream_cut_at_any_message_converges() {
     let live = Live::with_engines(0, &objects);
     let proxy = Proxy::start(live.xds());
     let _envoy = Joined::start(&live, "edge-1", proxy.address);
-    live.apply("edited", &[ingress("edited.cut.test", "left")]);
+    live.apply("edited", &[ingress("edited", "left")]);
     let vip = live.programmed("Ingress/shop/edited");
     let first = proxy.down();
     let loads = ["h0.cut.test", "h299.cut.test", "edited.cut.test"]
@@ -41,13 +42,13 @@ fn a_stream_cut_at_any_message_converges() {
         // Edits until it is cut, and one of which the Envoy hears only after it.
         let mut turn = n;
         live.eventually("the stream is cut", || {
-            live.apply("edited", &[ingress("edited.cut.test", ["left", "right"][turn % 2])]);
+            live.apply("edited", &[ingress("edited", ["left", "right"][turn % 2])]);
             turn += 1;
             let cuts = proxy.cuts();
             if cuts == n { Ok(()) } else { Err(format!("{cuts} of {n}")) }
         });
         let service = ["left", "right"][random.below(2) as usize];
-        live.apply("edited", &[ingress("edited.cut.test", service)]);
+        live.apply("edited", &[ingress("edited", service)]);
         live.answered(http(vip), &Request::get("edited.cut.test", "/"), |answer| {
             answer.service().as_deref() == Some(service)
         });
@@ -57,7 +58,7 @@ fn a_stream_cut_at_any_message_converges() {
     live.wait("it is in sync", |status| status["engines"][0]["synced"] == true);
     let (before, connections) = (proxy.down(), proxy.connections());
     proxy.cut_after(1, true);
-    live.apply("edited", &[ingress("edited.cut.test", "left"), ingress("more.cut.test", "left")]);
+    live.apply("edited", &[ingress("edited", "left"), ingress("more", "left")]);
     live.eventually("it is back", || {
         let now = proxy.connections();
         if now > connections { Ok(()) } else { Err(now.to_string()) }
