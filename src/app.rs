@@ -19,6 +19,7 @@ use crate::{
     desired::Desired,
     dns::{self, Responder},
     engine::{Lock, Supervisor},
+    failpoint,
     inputs::fact::Age,
     pipeline::{Inlets, Kept, LedgerThread, Pipeline},
     server::{Door, Server},
@@ -121,7 +122,9 @@ struct Parts {
 impl Parts {
     async fn open(plan: &Plan) -> Result<Self, AppError> {
         let opened = Store::open(&plan.state)?;
+        failpoint::pass("ledger.opened");
         let xds = engines::listen(plan).await?;
+        failpoint::pass("xds.listening");
         let at = xds.local_addr().map_err(bind("The xDS server", plan.xds))?;
         let trust = trust::Trust::open(&plan.state, at, &plan.names)?;
         let admin = TcpListener::bind(plan.admin).await.map_err(bind("The admin API", plan.admin))?;
@@ -218,7 +221,9 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
             "the DNS server"
         });
     }
+    failpoint::pass("up.unsaid");
     let up = engines::write_up(&plan.state, admin_address, dns_address, xds_address)?;
+    failpoint::pass("up.said");
     tracing::info!(admin = %admin_address, dns = ?dns_address, xds = %xds_address, engines = plan.engines.count, "Tidegate is up");
     let outcome = tokio::select! {
         told = told() => Ok(told),

@@ -130,6 +130,11 @@ impl Desired {
         }
     }
 
+    /// The plan could not be written: it comes again, and who waits for it is told.
+    pub fn unwritten(&mut self, plan: &Plan, why: &str) {
+        self.desk.unwritten(plan, why);
+    }
+
     fn apply(&mut self, plan: &Plan) {
         self.ledger.apply(plan).expect("a plan fits the ledger it was made for");
         let mut claims: BTreeSet<Text> = BTreeSet::new();

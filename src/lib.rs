@@ -11,6 +11,7 @@ pub mod desired;
 pub mod dns;
 pub mod echo;
 pub mod engine;
+pub mod failpoint;
 pub mod incremental;
 pub mod inputs;
 pub mod ipam;

@@ -50,6 +50,8 @@ pub enum Reason {
     PoolExhausted,
     /// No pool is there for this claim.
     NoPool,
+    /// An address could not be written down, and so is not given.
+    LedgerUnwritable,
     /// The requested address cannot be given.
     AddressRefused,
     /// Two pools have the same address; one of them gives it.

@@ -31,12 +31,14 @@ pub use serials::{Serial, Serials};
 
 use crate::{
     base::{ObjectKey, Text},
+    failpoint,
     ipam::{self, Entry, Ledger, Plan, Pools},
 };
 use backup::Backup;
 use document::{history_key, number, read, row};
 use file::{Change, File, Kind};
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write,
     net::IpAddr,
@@ -59,6 +61,9 @@ pub struct Store {
     /// None after it could not be written: it is begun anew with the next commit.
     backup: Option<Backup>,
     next_history: u64,
+    /// First sights and serials that are not on the disk yet.
+    owed_ages: BTreeMap<ObjectKey, Option<FirstSeen>>,
+    owed_serials: Serials,
     /// Held as long as this lives.
     _lock: fs::File,
 }
@@ -85,6 +90,7 @@ impl Store {
             return Err(StoreError::Missing { path });
         }
         if !ledger {
+            failpoint::pass("store.create");
             File::create(&path, 1, &[])?;
         }
         let (file, document, next_history) = read_file(&path)?;
@@ -95,10 +101,19 @@ impl Store {
             ages.insert(document::object(object).map_err(|why| corrupt(&path, &why))?, *seen);
         }
         let serials = document.serials.into_iter().map(|SerialDoc { zone, serial }| (zone, serial)).collect();
-        let mut store = Self { dir: dir.to_owned(), file, backup: None, next_history, _lock: lock };
+        let mut store = Self {
+            dir: dir.to_owned(),
+            file,
+            backup: None,
+            next_history,
+            owed_ages: BTreeMap::new(),
+            owed_serials: Serials::new(),
+            _lock: lock,
+        };
         store.backup = Some(store.begin_backup()?);
         if !created {
             mark_created(dir)?;
+            failpoint::pass("store.marked");
         }
         Ok(Opened { store, ledger, ages, serials })
     }
@@ -163,25 +178,35 @@ impl Store {
     }
 
     /// Remembers serials of zones, and when objects were first seen, or (none) forgets
-    /// it: should one come again, it is new. What a change brings is one commit.
+    /// it: should one come again, it is new. What a change brings is one commit. What
+    /// could not be written is written with the next call.
     pub fn remember(
         &mut self,
         ages: &[(ObjectKey, Option<FirstSeen>)],
         serials: &[(String, Serial)],
     ) -> Result<(), StoreError> {
-        let age = |(object, seen): &(ObjectKey, Option<FirstSeen>)| match seen {
-            Some(seen) => row(Kind::Age, object.to_string(), seen),
-            None => gone(Kind::Age, object.to_string()),
-        };
-        let mut rows: Vec<Change> =
-            serials.iter().map(|(zone, serial)| row(Kind::Serial, zone.clone(), serial)).collect();
-        // Each row is in memory several times while it is written: not all of a first load at once.
-        for some in ages.chunks(ROWS_PER_COMMIT_MAX) {
-            rows.extend(some.iter().map(age));
-            self.write(&rows)?;
-            rows.clear();
+        self.owed_serials.extend(serials.iter().cloned());
+        self.owed_ages.extend(ages.iter().cloned());
+        if self.file.closed() {
+            self.reopen()?;
         }
-        if rows.is_empty() { Ok(()) } else { self.write(&rows) }
+        while !self.owed_ages.is_empty() || !self.owed_serials.is_empty() {
+            // Each row is in memory several times while it is written: not all of a first load at once.
+            let some: Vec<_> = self.owed_ages.keys().take(ROWS_PER_COMMIT_MAX).cloned().collect();
+            let serials = self.owed_serials.iter();
+            let mut rows: Vec<Change> =
+                serials.map(|(zone, serial)| row(Kind::Serial, zone.clone(), serial)).collect();
+            rows.extend(some.iter().map(|object| match &self.owed_ages[object] {
+                Some(seen) => row(Kind::Age, object.to_string(), seen),
+                None => gone(Kind::Age, object.to_string()),
+            }));
+            self.write(&rows)?;
+            self.owed_serials.clear();
+            for object in &some {
+                self.owed_ages.remove(object);
+            }
+        }
+        Ok(())
     }
 
     /// The newest events first, at most `limit`, of one claim or address if named.
@@ -262,7 +287,13 @@ impl Store {
     /// The one way in: the file, then the backup. A backup that cannot be
     /// written does not undo what is on the disk.
     fn write(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        self.file.commit(changes)?;
+        failpoint::pass("ledger.before");
+        if let Err(error) = self.file.commit(changes) {
+            // What comes next is not what follows its last line.
+            self.backup = None;
+            return Err(error);
+        }
+        failpoint::pass("ledger.committed");
         let written = match self.backup.take() {
             Some(mut backup) if !backup.outgrown() => {
                 backup.append(&self.file.head(), changes).map(|()| backup)
@@ -275,6 +306,7 @@ impl Store {
                 tracing::warn!(%error, "The backup of the VIP ledger could not be written; the ledger was");
             }
         }
+        failpoint::pass("ledger.after");
         Ok(())
     }
 

@@ -40,7 +40,9 @@ pub enum TelemetryError {
 /// A filter that cannot be read, or a second call.
 pub fn install(filter: &str, form: LogForm, color: bool) -> Result<(), TelemetryError> {
     let filter = parse(filter)?;
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // A line that cannot be written (the disk is full) is lost; to say so on the same
+    // stderr would panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let installed = match form {
         LogForm::Human => registry().with(filter).with(lines.with_ansi(color)).try_init(),
         LogForm::Json => registry().with(filter).with(lines.json().flatten_event(true)).try_init(),

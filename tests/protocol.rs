@@ -12,6 +12,8 @@ mod order;
 mod refusals;
 #[path = "protocol/relay.rs"]
 mod relay;
+#[path = "protocol/restarts.rs"]
+mod restarts;
 #[path = "protocol/simulation.rs"]
 mod simulation;
 #[path = "protocol/subscriptions.rs"]

@@ -84,13 +84,6 @@ pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppE
     });
     let supervisor = Supervisor::start(lock, vec![envoy]).await?;
     let mut watch = supervisor.watch();
-    let report = |home: &Path, process: Option<&EngineProcess>| {
-        let Some(process) = process else { return };
-        let report = Report { pid: std::process::id(), envoy: process.clone() };
-        if let Err(error) = report.write(home) {
-            tracing::warn!(%error, "The state of this engine could not be written");
-        }
-    };
     let signal = told();
     tokio::pin!(signal);
     let told = loop {
@@ -113,15 +106,25 @@ pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppE
         // A defect of ours is no reason to stop serving: the next start adopts it.
         Err(_) => supervisor.detach().await,
     }
-    Report::remove(&home);
     drop(stop);
-    if let Some(Ok(Some(snapshot))) = tasks.join_next().await
-        && matches!(told, Ok(Told::Stop))
-    {
-        snapshot.forget_keys();
+    let link = tasks.join_next().await;
+    if matches!(told, Ok(Told::Stop)) {
+        if let Some(Ok(Some(snapshot))) = link {
+            snapshot.forget_keys();
+        }
+        Report::remove(&home);
+        let _ = fs::remove_file(&socket);
     }
-    let _ = fs::remove_file(&socket);
     told.map(|_| ())
+}
+
+/// Tells `tidegate up`, and whoever looks, how this engine is.
+fn report(home: &Path, process: Option<&EngineProcess>) {
+    let Some(process) = process else { return };
+    let report = Report { pid: std::process::id(), envoy: process.clone() };
+    if let Err(error) = report.write(home) {
+        tracing::warn!(%error, "The state of this engine could not be written");
+    }
 }
 
 impl EnginePlan {

@@ -89,6 +89,8 @@ impl Program for EngineSpec {
                 outcome?;
             }
             admin.stop_listening().await?;
+            // Who was taken in at the last moment is not counted at once.
+            sleep(DRAIN_POLL).await;
             quiet(admin).await
         };
         if let Err(error) = work.await {

@@ -8,7 +8,7 @@ use super::{
     program::Program,
     record::{Lock, Record, folder_error, make_directory},
 };
-use crate::clock;
+use crate::{clock, failpoint};
 use rustix::process::Signal;
 use std::{
     collections::BTreeMap,
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -39,6 +39,9 @@ const ROTATE_PERIOD: Duration = Duration::from_secs(1);
 pub struct Supervisor {
     orders: BTreeMap<String, mpsc::Sender<Order>>,
     processes: watch::Receiver<BTreeMap<String, EngineProcess>>,
+    /// Whose holder may be replaced: engines serve the same addresses, and one of them at a
+    /// time may be away.
+    turn: Arc<Semaphore>,
     tasks: JoinSet<()>,
 }
 
@@ -60,7 +63,8 @@ impl Supervisor {
         let (home, lock) = (&lock.home.clone(), Arc::new(lock));
         let unwanted = Record::unwanted(home, &specs).map_err(folder_error(home))?;
         let (publish, processes) = watch::channel(BTreeMap::new());
-        let mut supervisor = Self { orders: BTreeMap::new(), processes, tasks: JoinSet::new() };
+        let turn = Arc::new(Semaphore::new(1));
+        let mut supervisor = Self { orders: BTreeMap::new(), processes, turn, tasks: JoinSet::new() };
         for spec in specs {
             make_directory(&directory(home, spec.name()))?;
             supervisor.supervise(home, spec, &publish, &lock);
@@ -122,6 +126,9 @@ impl Supervisor {
             spec,
             probe: Box::pin(pending()),
             log_start: 0,
+            turn: Arc::clone(&self.turn),
+            waiting: Box::pin(pending()),
+            replacing: None,
             publish: publish.clone(),
         };
         engine.publish();
@@ -154,13 +161,29 @@ struct Engine<P> {
     probe: Pin<Box<dyn Future<Output = Event> + Send>>,
     /// Where in stderr the words of the present process begin.
     log_start: u64,
+    turn: Arc<Semaphore>,
+    /// For its turn to be replaced, which it then has until the next process is ready.
+    waiting: Pin<Box<dyn Future<Output = (OwnedSemaphorePermit, Event)> + Send>>,
+    replacing: Option<OwnedSemaphorePermit>,
     publish: watch::Sender<BTreeMap<String, EngineProcess>>,
 }
 
 impl<P: Program> Engine<P> {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        let found = self.look().await;
-        self.apply(Event::Found(found));
+        match self.look().await {
+            found @ Found::Changed { pid } => match Arc::clone(&self.turn).try_acquire_owned() {
+                Ok(turn) => {
+                    self.replacing = Some(turn);
+                    self.apply(Event::Found(found));
+                }
+                Err(_) => {
+                    // It serves until it is its turn.
+                    self.apply(Event::Found(Found::Same { pid }));
+                    self.replace(REPLACE_DRAIN);
+                }
+            },
+            found => self.apply(Event::Found(found)),
+        }
         let mut rotation = interval(ROTATE_PERIOD);
         rotation.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.lifecycle.state() != super::EngineState::Stopped {
@@ -169,8 +192,16 @@ impl<P: Program> Engine<P> {
                 how = exit(self.process.as_ref()) => self.exited(how),
                 Some(order) = orders.recv() => match order {
                     Order::Stop { drain_for } => Event::Stop { drain_for },
-                    Order::Replace { drain_for } => Event::Replace { drain_for },
+                    Order::Replace { drain_for } => {
+                        self.replace(drain_for);
+                        continue;
+                    }
                 },
+                (turn, event) = &mut self.waiting => {
+                    self.waiting = Box::pin(pending());
+                    self.replacing = Some(turn);
+                    event
+                }
                 event = &mut self.probe => {
                     self.probe = Box::pin(pending());
                     event
@@ -182,7 +213,19 @@ impl<P: Program> Engine<P> {
                 }
             };
             self.apply(event);
+            if self.lifecycle.state() == super::EngineState::Running {
+                self.replacing = None;
+            }
         }
+    }
+
+    /// Has the process replaced when it is its turn.
+    fn replace(&mut self, drain_for: Duration) {
+        let turn = Arc::clone(&self.turn);
+        self.waiting = Box::pin(async move {
+            let turn = turn.acquire_owned().await.expect("turns are never closed");
+            (turn, Event::Replace { drain_for })
+        });
     }
 
     /// Feeds the life one event, does what it asks for, and tells how it is now.
@@ -247,7 +290,9 @@ impl<P: Program> Engine<P> {
     fn try_launch(&mut self) -> io::Result<u32> {
         // Before the launch: what changes in between is then a change to replace it for.
         let content = self.spec.content()?;
+        failpoint::pass("engine.launch");
         let process = Process::launch(&self.spec, &self.directory)?;
+        failpoint::pass("engine.unrecorded");
         let pid = process.pid;
         self.process = Some(process);
         self.present = self.spec.clone();
@@ -257,6 +302,7 @@ impl<P: Program> Engine<P> {
             if let Err(error) = record.write(&self.directory) {
                 tracing::warn!(engine = self.spec.name(), %error, "It runs but could not be recorded");
             }
+            failpoint::pass("engine.recorded");
         }
         Ok(pid)
     }

@@ -6,7 +6,11 @@ use super::{
     plan::{ClaimFinding, Plan, Request, plan},
     pool::Pools,
 };
-use crate::{base::Text, ir::Claim, report::Severity};
+use crate::{
+    base::Text,
+    ir::Claim,
+    report::{Reason, Severity},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -85,6 +89,24 @@ impl Desk {
                 self.waiting.insert(finding.claim.clone());
             }
             self.findings.entry(finding.claim.clone()).or_default().push(finding.clone());
+        }
+    }
+
+    /// The last plan could not be written: nobody has what it gives, and who waits
+    /// for it is told why.
+    pub fn unwritten(&mut self, plan: &Plan, why: &str) {
+        for claim in plan.allocate.iter().map(|allocation| &allocation.claim) {
+            let message = format!(
+                "no address is given while the VIP ledger cannot be written; it is tried again ({why})"
+            );
+            let finding = ClaimFinding {
+                claim: claim.clone(),
+                severity: Severity::Error,
+                reason: Reason::LedgerUnwritable,
+                message,
+            };
+            self.waiting.insert(claim.clone());
+            self.findings.insert(claim.clone(), vec![finding]);
         }
     }
 

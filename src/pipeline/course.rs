@@ -72,6 +72,11 @@ impl Course {
         self.desired.written(plan);
     }
 
+    /// Who waits for what the plan gives is told why it is not there yet.
+    pub fn refused(&mut self, plan: &Plan, why: &str) {
+        self.desired.unwritten(plan, why);
+    }
+
     /// The plan could not be written: nothing of it is announced, and it comes
     /// again. What else changed goes out. `reread`: what the ledger holds now,
     /// where it could be opened again.

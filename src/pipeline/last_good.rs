@@ -10,13 +10,19 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// What is on the disk, as the pipeline knows it.
 pub struct Kept {
     cache: Arc<Cache>,
+    /// As far as it is known: see `failed`.
     written: BTreeSet<String>,
+    /// A write failed: what is on the disk is older than `written`.
+    failed: Arc<AtomicBool>,
 }
 
 /// One row of the cache.
@@ -45,7 +51,8 @@ impl Kept {
         let read =
             |bytes: &Vec<u8>| serde_json::from_slice::<Row>(bytes).ok().and_then(|row| row.last_good());
         fleet.restore(rows.values().filter_map(read));
-        Self { cache: Arc::new(cache), written: rows.into_keys().collect() }
+        let failed = Arc::default();
+        Self { cache: Arc::new(cache), written: rows.into_keys().collect(), failed }
     }
 
     /// What to write now; nothing when the disk holds just that.
@@ -58,16 +65,17 @@ impl Kept {
             .map(|(key, row)| (key, serde_json::to_vec(&row).expect("a row is JSON")))
             .collect();
         let keys: BTreeSet<_> = now.keys().cloned().collect();
-        if keys == self.written {
+        if keys == self.written && !self.failed.swap(false, Ordering::Relaxed) {
             return None;
         }
         let gone: Vec<_> = self.written.difference(&keys).cloned().collect();
         self.written = keys;
-        let cache = Arc::clone(&self.cache);
+        let (cache, failed) = (Arc::clone(&self.cache), Arc::clone(&self.failed));
         Some(move || {
             let set = now.iter().map(|(key, row)| (key.as_str(), Some(row.as_slice())));
             let changes: Vec<_> = set.chain(gone.iter().map(|key| (key.as_str(), None))).collect();
             if let Err(error) = cache.write(&changes) {
+                failed.store(true, Ordering::Relaxed);
                 tracing::warn!(%error, "Last good resources could not be kept; a restart would forget them");
             }
         })

@@ -6,6 +6,7 @@ use crate::{
     clock,
     desired::{Desired, Publication, ZoneChange},
     dns::{self, SharedZones, ZoneSerial},
+    failpoint,
     ipam::Plan,
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
@@ -126,6 +127,7 @@ impl Pipeline {
 
     async fn collect(&mut self, batches: Vec<Batch>) {
         tracing::debug!(batches = batches.len(), "Changes came");
+        failpoint::pass("batch.came");
         let mut ages = Vec::new();
         for batch in batches {
             let Batch { changes, first, whole, findings, places, seen } = batch;
@@ -133,6 +135,7 @@ impl Pipeline {
             self.course.take(changes, first, whole);
             ages.extend(seen);
         }
+        failpoint::pass("batch.taken");
         self.settle().await;
         self.remember(ages);
     }
@@ -156,12 +159,14 @@ impl Pipeline {
             .ask(move |store| store.commit(&to_write).map_err(|error| Box::new((error, store.reopen()))));
         let (error, reread) = match written.await {
             Ok(()) => {
+                failpoint::pass("plan.written");
                 self.course.written(&plan);
                 return self.course.next(clock::now_unix());
             }
             Err(failed) => *failed,
         };
         tracing::error!(%error, "The VIP ledger could not be written; nothing of it is announced");
+        self.course.refused(&plan, &error.to_string());
         if let Err(error) = &reread {
             tracing::error!(%error, "The VIP ledger could not be opened again");
         }
@@ -169,17 +174,20 @@ impl Pipeline {
     }
 
     fn publish(&mut self, publication: Publication, first: bool) {
+        failpoint::pass("publish.before");
         let Publication { resources, records, zones, reported } = publication;
         self.observed.published(&resources);
         if first || !resources.set.is_empty() || !resources.removed.is_empty() {
             let (set, removed) = (resources.set.len(), resources.removed.len());
             self.fleet.publish(resources);
             tracing::debug!(set, removed, "Resources were published");
+            failpoint::pass("publish.resources");
             self.keep_last_good();
         }
         if !records.is_empty() || !zones.is_empty() {
             self.publish_dns(records, zones, first);
         }
+        failpoint::pass("publish.after");
         self.log(reported);
     }
 
@@ -230,9 +238,11 @@ impl Pipeline {
             .map(|(key, age)| (key, age.map(|age| FirstSeen { seconds: age.seconds, batch: age.batch })))
             .collect();
         self.ledger.tell(move |store| {
+            failpoint::pass("remember.before");
             if let Err(error) = store.remember(&ages, &serials) {
                 tracing::error!(%error, "First sights of objects and serials could not be written");
             }
+            failpoint::pass("remember.after");
         });
     }
 

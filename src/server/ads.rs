@@ -10,7 +10,7 @@ use super::{
     renewal::{Renew, Renewal},
     session::Closed,
 };
-use crate::base::Text;
+use crate::{base::Text, failpoint};
 use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -19,6 +19,7 @@ use std::{
     convert::Infallible,
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -26,7 +27,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
@@ -39,8 +40,8 @@ use tonic_prost::ProstCodec;
 const DELTA: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// A first request carries a version a resource: 20,000 resources are over 4 MiB.
 const REQUEST_BYTES_MAX: usize = 32 << 20;
-/// Dead peers are found in 35 s.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Dead peers, and those that read a byte now and then, are found in 15 s.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a peer has shown its certificate.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -74,6 +75,9 @@ pub trait Listen: Send + 'static {
     type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Where the peer is, for whoever reads the log.
+    fn peer(io: &Self::Io) -> Option<SocketAddr>;
 }
 
 impl Listen for TcpListener {
@@ -85,6 +89,10 @@ impl Listen for TcpListener {
         stream.set_nodelay(true)?;
         Ok(stream)
     }
+
+    fn peer(io: &Self::Io) -> Option<SocketAddr> {
+        io.peer_addr().ok()
+    }
 }
 
 impl Listen for UnixListener {
@@ -92,6 +100,10 @@ impl Listen for UnixListener {
 
     async fn accept(&mut self) -> io::Result<Self::Io> {
         UnixListener::accept(self).await.map(|(stream, _)| stream)
+    }
+
+    fn peer(_io: &Self::Io) -> Option<SocketAddr> {
+        None
     }
 }
 
@@ -118,7 +130,7 @@ impl Server {
     }
 
     /// Serves until dropped; then all its connections are closed.
-    pub async fn serve(self, mut listener: impl Listen, door: Door) {
+    pub async fn serve<L: Listen>(self, mut listener: L, door: Door) {
         let mut connections = JoinSet::new();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,7 +138,8 @@ impl Server {
             tokio::select! {
                 accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok(io) => {
-                        connections.spawn(admit(self.clone(), io, door.clone()));
+                        let peer = L::peer(&io);
+                        connections.spawn(admit(self.clone(), io, peer, door.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "A connection could not be accepted");
@@ -145,7 +158,7 @@ impl Server {
 }
 
 /// Finds out who it is, then serves it.
-async fn admit<Io>(server: Server, io: Io, door: Door)
+async fn admit<Io>(server: Server, io: Io, peer: Option<SocketAddr>, door: Door)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -157,8 +170,8 @@ where
             let handshake = async { timeout(HANDSHAKE_MAX, acceptor.accept(io)).await };
             let tls = match server.admission.handshake(handshake).await {
                 Ok(Ok(tls)) => tls,
-                Ok(Err(error)) => return tracing::info!(%error, "A peer failed the TLS handshake"),
-                Err(_) => return tracing::info!("A peer did not finish the TLS handshake"),
+                Ok(Err(error)) => return refused_handshake(peer, &error),
+                Err(_) => return tracing::info!(?peer, "A peer did not finish the TLS handshake"),
             };
             let certificates = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let identity = certificates.first().map(|leaf| Identity::of_certificate(leaf));
@@ -180,32 +193,54 @@ where
     }
 }
 
+/// An engine with a certificate that is over is for somebody to mend; a scanner is not.
+fn refused_handshake(peer: Option<SocketAddr>, error: &io::Error) {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(why)) => tracing::warn!(
+            ?peer, %why,
+            "An engine's certificate was refused; check both clocks, and have the engine join anew"
+        ),
+        _ => tracing::info!(?peer, %error, "A peer failed the TLS handshake"),
+    }
+}
+
 async fn converse<Io>(server: Server, io: Io, identity: Identity)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let engine = identity.engine.clone();
+    let let_go = Arc::new(Notify::new());
+    let end = Arc::clone(&let_go);
     let service = service_fn(move |request| {
-        let (server, identity) = (server.clone(), identity.clone());
-        async move { Ok::<_, Infallible>(answer(server, identity, request).await) }
+        let (server, identity, let_go) = (server.clone(), identity.clone(), Arc::clone(&let_go));
+        async move { Ok::<_, Infallible>(answer(server, identity, let_go, request).await) }
     });
-    let served = http2::Builder::new(TokioExecutor::new())
+    let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
-    if let Err(error) = served {
-        tracing::info!(%engine, %error, "An engine's connection ended");
+        .serve_connection(TokioIo::new(io), service);
+    tokio::select! {
+        served = connection => if let Err(error) = served {
+            tracing::info!(%engine, %error, "An engine's connection ended");
+        },
+        // Its end would wait for what is never taken.
+        () = end.notified() => {}
     }
 }
 
-async fn answer(server: Server, engine: Identity, request: http::Request<Incoming>) -> http::Response<Body> {
+async fn answer(
+    server: Server,
+    engine: Identity,
+    let_go: Arc<Notify>,
+    request: http::Request<Incoming>,
+) -> http::Response<Body> {
     match (request.uri().path(), &server.renewal) {
         (DELTA, _) => {
             let mut grpc = Grpc::new(DeltaCodec).max_decoding_message_size(REQUEST_BYTES_MAX);
-            grpc.streaming(Delta { server, engine: engine.engine }, request).await
+            grpc.streaming(Delta { server, engine: engine.engine, let_go }, request).await
         }
         (RENEW, Some(renewal)) => {
             let mut grpc = Grpc::new(ProstCodec::default()).max_decoding_message_size(RENEW_BYTES_MAX);
@@ -220,6 +255,8 @@ async fn answer(server: Server, engine: Identity, request: http::Request<Incomin
 struct Delta {
     server: Server,
     engine: Text,
+    /// Ends the connection.
+    let_go: Arc<Notify>,
 }
 
 impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
@@ -234,14 +271,28 @@ impl tonic::server::StreamingService<DeltaDiscoveryRequest> for Delta {
     fn call(&mut self, request: tonic::Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
         let Server { fleet, admission, renewal: _ } = self.server.clone();
         let member = fleet.join(self.engine.clone(), now());
+        let let_go = Arc::clone(&self.let_go);
         Box::pin(async move {
             let full = || Status::resource_exhausted("the fleet has as many streams as it may");
             let member = member.ok_or_else(full)?;
             let (sender, receiver) = mpsc::channel(SEND_QUEUE_MAX);
-            tokio::spawn(run(member, admission, request.into_inner(), sender));
+            tokio::spawn(async move {
+                if run(member, admission, request.into_inner(), Outbox::new(sender)).await == End::LetGo {
+                    let_go.notify_one();
+                }
+            });
             Ok(tonic::Response::new(ReceiverStream::new(receiver)))
         })
     }
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// By the peer, or with a status for it.
+    Told,
+    /// The peer takes nothing: there is no telling it anything.
+    LetGo,
 }
 
 /// One stream, from its first request to its end.
@@ -249,46 +300,101 @@ async fn run(
     member: Member,
     admission: Admission,
     mut requests: Streaming<DeltaDiscoveryRequest>,
-    sender: mpsc::Sender<Result<Response, Status>>,
-) {
+    mut outbox: Outbox,
+) -> End {
     let mut changes = member.fleet.changes();
     let mut wake: Option<Instant> = None;
     let mut boot = tokio::select! {
         boot = admission.boot(now) => boot,
-        () = sender.closed() => return,
+        () = outbox.sender.closed() => return End::Told,
     };
     loop {
+        let stuck = outbox.stuck_at();
         let stepped = tokio::select! {
             request = requests.message() => match request {
                 Ok(Some(request)) => member.step(|session, cache| session.on_request(cache, request, now())),
-                Ok(None) => return,
+                Ok(None) => return End::Told,
                 Err(status) => {
                     tracing::debug!(engine = %member.engine(), %status, "A stream broke");
-                    return;
+                    return End::Told;
                 }
             },
             Ok(()) = changes.changed() => member.step(|session, cache| session.on_change(cache, now())),
             () = sleep_until(wake.unwrap_or_else(now).into()), if wake.is_some() => {
                 member.step(|session, cache| session.on_time(cache, now()))
             }
-            () = sender.closed() => return,
+            () = sleep_until(stuck.unwrap_or_else(now).into()), if stuck.is_some() => {
+                if outbox.is_stuck() {
+                    return let_go(&member);
+                }
+                continue;
+            }
+            () = outbox.sender.closed() => return End::Told,
         };
         let (responses, next) = match stepped {
             Ok(stepped) => stepped,
-            Err(closed) => return refuse(&member, &sender, closed).await,
+            Err(closed) => {
+                refuse(&member, &outbox.sender, closed).await;
+                return End::Told;
+            }
         };
         let look = boot.follow(member.synced(), !responses.is_empty(), now());
         wake = next.into_iter().chain(look).min();
+        failpoint::pass("request.taken");
         for response in responses {
-            match timeout(SEND_MAX, sender.send(Ok(response))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    tracing::warn!(engine = %member.engine(), "An engine took nothing for 10 s and was let go");
-                    return;
-                }
+            match outbox.send(response).await {
+                Ok(true) => failpoint::pass("response.sent"),
+                Ok(false) => return End::Told,
+                Err(_) => return let_go(&member),
             }
         }
+    }
+}
+
+fn let_go(member: &Member) -> End {
+    tracing::warn!(engine = %member.engine(), "An engine took nothing for 10 s and was let go");
+    End::LetGo
+}
+
+/// Responses on their way to the socket, and since when none was taken.
+struct Outbox {
+    sender: mpsc::Sender<Result<Response, Status>>,
+    sent: usize,
+    /// How many of them were taken, and since when it is so many.
+    taken: usize,
+    since: Instant,
+}
+
+impl Outbox {
+    fn new(sender: mpsc::Sender<Result<Response, Status>>) -> Self {
+        Self { sender, sent: 0, taken: 0, since: now() }
+    }
+
+    /// False where the stream has ended; an error where nothing is taken.
+    async fn send(&mut self, response: Response) -> Result<bool, tokio::time::error::Elapsed> {
+        if self.waiting() == 0 {
+            self.since = now();
+        }
+        self.sent += 1;
+        timeout(SEND_MAX, self.sender.send(Ok(response))).await.map(|sent| sent.is_ok())
+    }
+
+    fn waiting(&self) -> usize {
+        SEND_QUEUE_MAX - self.sender.capacity()
+    }
+
+    /// When those that wait will have waited too long.
+    fn stuck_at(&mut self) -> Option<Instant> {
+        let waiting = self.waiting();
+        let taken = self.sent - waiting;
+        if taken != self.taken {
+            (self.taken, self.since) = (taken, now());
+        }
+        (waiting > 0).then(|| self.since + SEND_MAX)
+    }
+
+    fn is_stuck(&mut self) -> bool {
+        self.stuck_at().is_some_and(|at| at <= now())
     }
 }
 

@@ -2,7 +2,7 @@
 //! themselves with to each other.
 
 use super::node::{Identity, TRUST_DOMAIN};
-use crate::base::Secret;
+use crate::{base::Secret, failpoint};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -71,16 +71,26 @@ pub enum AuthorityError {
 
 impl Authority {
     /// A new authority in a new or empty directory (mode 0700; files 0600).
-    /// Never replaces one: the file must not be there.
+    /// Never replaces one: its certificate must not be there. A key alone is what a
+    /// crash in between left; it is used.
     pub fn create(dir: &Path, now: SystemTime) -> Result<Self, AuthorityError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
+        let key_path = dir.join(KEY_FILE);
+        let key = match fs::read_to_string(&key_path) {
+            Ok(pem) => KeyPair::from_pem(&pem).map_err(|_| AuthorityError::Broken(key_path))?,
+            Err(_) => {
+                let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+                // The key first: a certificate without its key would look whole to a reader.
+                write_new(&key_path, key.serialize_pem().as_bytes())?;
+                failpoint::pass("authority.key");
+                key
+            }
+        };
         let mut params = params();
         valid(&mut params, now, AUTHORITY_LIFETIME);
         let certificate_pem = params.self_signed(&key)?.pem();
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        // The key first: a certificate without its key would look whole to a reader.
-        write_new(&dir.join(KEY_FILE), key.serialize_pem().as_bytes())?;
         write_new(&dir.join(CERTIFICATE_FILE), certificate_pem.as_bytes())?;
+        failpoint::pass("authority.certificate");
         Ok(Self { issuer: Issuer::new(params, key), certificate_pem })
     }
 
@@ -232,9 +242,18 @@ fn valid(params: &mut CertificateParams, now: SystemTime, lifetime: Duration) {
     params.not_after = (now + lifetime).into();
 }
 
+/// Whole or not at all, and never in the place of another.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all())).map_err(at(path))
+    let new = path.with_extension("new");
+    let open = || OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new);
+    let written = open().and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::hard_link(&new, path)?;
+        fs::remove_file(&new)?;
+        fs::File::open(path.parent().unwrap_or(path))?.sync_all()
+    });
+    written.map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
@@ -292,6 +311,18 @@ mod tests {
         Authority::create(b.path(), now()).expect("an authority");
         fs::copy(b.path().join(KEY_FILE), a.path().join(KEY_FILE)).expect("copied");
         assert!(matches!(Authority::load(a.path()), Err(AuthorityError::Broken(_))));
+    }
+
+    /// A crash between the two files leaves the key alone.
+    #[test]
+    fn a_key_without_its_certificate_is_used() {
+        let home = tempfile::tempdir().expect("a directory");
+        Authority::create(home.path(), now()).expect("an authority");
+        let key = fs::read(home.path().join(KEY_FILE)).expect("a key");
+        fs::remove_file(home.path().join(CERTIFICATE_FILE)).expect("removed");
+        Authority::create(home.path(), now()).expect("the authority");
+        assert_eq!(fs::read(home.path().join(KEY_FILE)).expect("a key"), key);
+        Authority::load(home.path()).expect("whole");
     }
 
     #[test]

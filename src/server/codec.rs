@@ -5,8 +5,11 @@ use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use prost::Message;
 use tonic::{
     Status,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
+
+/// A buffer's first size; it grows to what a response is.
+const BUFFER_BYTES: usize = 8 << 10;
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DeltaCodec;
@@ -29,6 +32,11 @@ impl Codec for DeltaCodec {
 impl Encoder for DeltaCodec {
     type Item = Response;
     type Error = Status;
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // Each response by itself: what a client does not take stays where that is seen.
+        BufferSettings::new(BUFFER_BYTES, 1)
+    }
 
     fn encode(&mut self, response: Response, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
         to.reserve(response.encoded_len());

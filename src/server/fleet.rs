@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     base::Text,
+    failpoint,
     xds::{ResourceKey, ResourceKind, Update},
 };
 use std::{
@@ -262,6 +263,7 @@ impl Fleet {
                     for (key, version) in accepted {
                         cache.acked(&key, version);
                     }
+                    failpoint::pass("answer.accepted");
                 }
                 Event::Refused(refused) => {
                     tracing::warn!(%engine, key = %refused.key, version = %refused.version,
@@ -273,6 +275,7 @@ impl Fleet {
                         drop(cache);
                         self.changed.send_replace(head);
                     }
+                    failpoint::pass("answer.refused");
                     self.tell(engine, EngineEvent::Refused(refused));
                 }
                 Event::Synced => self.tell(engine, EngineEvent::Synced),

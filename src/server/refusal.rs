@@ -96,6 +96,16 @@ fn table(name: &Name, what: &str, virtual_hosts: Vec<VirtualHost>) -> Resource {
     }
 }
 
+/// Whether it is [`unavailable`], whatever it was made for.
+pub(super) fn stands_in(resource: &Resource) -> bool {
+    let ResourceKey { kind, name } = &resource.key;
+    *kind == ResourceKind::Route && resource.version == stand_in(name)
+}
+
+fn stand_in(name: &Name) -> Version {
+    Version::of(&("refused", name))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -32,7 +32,7 @@ pub enum StoreError {
     Io { path: PathBuf, source: io::Error },
     #[error("the plan does not fit the ledger on disk: {0}; it was made from an older one")]
     Conflict(#[from] Broken),
-    #[error("{}: an earlier write failed, so that what it holds is not known; open it again", path.display())]
+    #[error("{}: an earlier write failed, and what it holds is not known yet; check free space and the disk", path.display())]
     Failed { path: PathBuf },
     #[error("this export cannot be imported: {0}")]
     BadImport(String),

@@ -4,6 +4,7 @@ use super::{
     error::{Fault, StoreError, contain},
     seal::{seal, unseal},
 };
+use crate::failpoint;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -103,6 +104,7 @@ impl File {
             Ok(())
         })?;
         std::fs::rename(&new, path).map_err(StoreError::io(path))?;
+        failpoint::pass("store.renamed");
         super::sync_dir(path)
     }
 
@@ -181,6 +183,11 @@ impl File {
         Ok(())
     }
 
+    /// Whether it is to be opened again.
+    pub(super) fn closed(&self) -> bool {
+        self.database.is_none()
+    }
+
     fn database(&self) -> Result<&Database, StoreError> {
         self.database.as_ref().ok_or_else(|| StoreError::Failed { path: self.path.clone() })
     }
@@ -219,6 +226,7 @@ fn write(database: &Database, head: &Head, changes: &[Change]) -> Result<Head, F
         let mut table = transaction.open_table(META_TABLE)?;
         table.insert(HEAD, seal(META, HEAD, &body).0.as_slice())?;
     }
+    failpoint::pass("ledger.transaction");
     transaction.commit()?;
     Ok(head)
 }

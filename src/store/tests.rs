@@ -294,7 +294,6 @@ fn a_damaged_cache_is_begun_anew() {
     let dir = temporary();
     let (cache, content) = Cache::open(dir.path()).expect("opens");
     assert!(content.is_empty());
-    assert!(matches!(Cache::open(dir.path()), Err(StoreError::InUse { .. })));
     cache.write(&[("a", Some(b"1")), ("b", Some(b"2")), ("a", None)]).expect("writes");
     drop(cache);
     let (_, content) = Cache::open(dir.path()).expect("opens");
@@ -348,60 +347,90 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>, used: usize) {
     }
 }
 
+/// A ledger to be damaged, and what it holds.
+struct Sound {
+    /// The file as kill -9 leaves it, the commit before the last still in it; and as
+    /// it is closed.
+    killed: Vec<u8>,
+    closed: Vec<u8>,
+    backup: Vec<u8>,
+    ledger: Ledger,
+    document: ExportDoc,
+}
+
+impl Sound {
+    fn new() -> Self {
+        let dir = temporary();
+        let user = some_user(dir.path());
+        let killed = fs::read(dir.path().join(LEDGER)).expect("reads");
+        let (ledger, document) = (user.opened.ledger.clone(), user.opened.store.export().expect("reads"));
+        drop(user);
+        let closed = fs::read(dir.path().join(LEDGER)).expect("reads");
+        let backup = fs::read(dir.path().join(BACKUP)).expect("reads");
+        Self { killed, closed, backup, ledger, document: ExportDoc { generation: 0, ..document } }
+    }
+
+    fn damaged(&self, seed: u64) -> Vec<u8> {
+        let mut random = Random(seed);
+        let mut bytes = if seed.is_multiple_of(2) { self.closed.clone() } else { self.killed.clone() };
+        if seed < HEADER_FLAGS {
+            // Each flag of the header, which say which commit is the newest.
+            bytes[9] ^= 1 << (seed / 2);
+            return bytes;
+        }
+        let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
+        let used = used.next_multiple_of(4096).min(bytes.len());
+        damage(&mut random, &mut bytes, used);
+        bytes
+    }
+
+    /// Whether a file is refused, and as what. It is, or it has what was written.
+    fn judge(&self, dir: &Path, seed: u64) -> Option<&'static str> {
+        fs::write(dir.join(LEDGER), self.damaged(seed)).expect("writes");
+        fs::write(dir.join(BACKUP), &self.backup).expect("writes");
+        match Store::open(dir) {
+            Ok(opened) => {
+                assert_eq!(opened.ledger, self.ledger, "seed {seed}");
+                let read = opened.store.export().expect("reads");
+                assert_eq!(ExportDoc { generation: 0, ..read }, self.document, "seed {seed}");
+                None
+            }
+            Err(StoreError::Corrupt { why, .. }) if why.contains("stopped") => Some("contained panic"),
+            Err(StoreError::Corrupt { .. }) => Some("corrupt"),
+            Err(StoreError::Behind { .. }) => Some("behind"),
+            Err(other) => panic!("seed {seed}: {other}"),
+        }
+    }
+}
+
+const HEADER_FLAGS: u64 = 16;
+
 /// F16: whatever becomes of the file, it is refused, or it has exactly the
 /// content that was written. Never a panic, never another content.
 #[test]
 fn damage_is_found_or_harmless() {
-    const ROUNDS: u64 = 1_500;
-    const HEADER_FLAGS: u64 = 16;
-    let dir = temporary();
-    let user = some_user(dir.path());
-    // The file as kill -9 leaves it, the commit before the last still in it; and
-    // as it is closed.
-    let killed = fs::read(dir.path().join(LEDGER)).expect("reads");
-    let (ledger, document) = (user.opened.ledger.clone(), user.opened.store.export().expect("reads"));
-    drop(user);
-    let closed = fs::read(dir.path().join(LEDGER)).expect("reads");
-    let backup = fs::read(dir.path().join(BACKUP)).expect("reads");
-    let (mut refused, mut harmless) = (BTreeMap::<String, u32>::new(), 0);
-    for seed in 0..ROUNDS {
-        let mut random = Random(seed);
-        let mut bytes = if seed % 2 == 0 { closed.clone() } else { killed.clone() };
-        if seed < HEADER_FLAGS {
-            // Each flag of the header, which say which commit is the newest.
-            bytes[9] ^= 1 << (seed / 2);
+    const ROUNDS: u64 = 10_000;
+    const THREADS: u64 = 2;
+    let sound = Sound::new();
+    let judge = &|thread: u64| {
+        let dir = temporary();
+        let mut verdicts = BTreeMap::<Option<&str>, u32>::new();
+        for seed in (thread..ROUNDS).step_by(THREADS as usize) {
+            *verdicts.entry(sound.judge(dir.path(), seed)).or_default() += 1;
         }
-        let used = bytes.len() - bytes.iter().rev().take_while(|byte| **byte == 0).count();
-        let used = used.next_multiple_of(4096).min(bytes.len());
-        if seed >= HEADER_FLAGS {
-            damage(&mut random, &mut bytes, used);
+        verdicts
+    };
+    let mut verdicts = BTreeMap::<Option<&str>, u32>::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || judge(thread))).collect();
+        for (verdict, count) in threads.into_iter().flat_map(|thread| thread.join().expect("no panic")) {
+            *verdicts.entry(verdict).or_default() += count;
         }
-        fs::write(dir.path().join(LEDGER), &bytes).expect("writes");
-        fs::write(dir.path().join(BACKUP), &backup).expect("writes");
-        match Store::open(dir.path()) {
-            Ok(opened) => {
-                assert_eq!(opened.ledger, ledger, "seed {seed}");
-                let read = opened.store.export().expect("reads");
-                assert_eq!(
-                    ExportDoc { generation: 0, ..read },
-                    ExportDoc { generation: 0, ..document.clone() }
-                );
-                harmless += 1;
-            }
-            Err(error) => {
-                let kind = match error {
-                    StoreError::Corrupt { why, .. } if why.contains("stopped") => "contained panic",
-                    StoreError::Corrupt { .. } => "corrupt",
-                    StoreError::Behind { .. } => "behind",
-                    other => panic!("seed {seed}: {other}"),
-                };
-                *refused.entry(kind.to_owned()).or_default() += 1;
-            }
-        }
-    }
-    println!("{} bytes: harmless {harmless}, refused {refused:?}", closed.len());
-    assert!(harmless > 0 && refused["corrupt"] > 0 && refused["behind"] > 0);
-    let state = |state| ledger.entries().any(|(_, entry)| std::mem::discriminant(&entry.state) == state);
+    });
+    println!("{} bytes: {verdicts:?}", sound.closed.len());
+    assert!([None, Some("corrupt"), Some("behind")].iter().all(|verdict| verdicts[verdict] > 0));
+    let state =
+        |state| sound.ledger.entries().any(|(_, entry)| std::mem::discriminant(&entry.state) == state);
     assert!(state(std::mem::discriminant(&State::Held { since: 0 })));
     assert!(state(std::mem::discriminant(&State::Quarantined { until: 0 })));
 }

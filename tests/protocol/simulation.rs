@@ -390,7 +390,13 @@ fn settled(engine: &Engine, world: &World) {
             assert_eq!(held, Some(resource.version.0), "{}: {key}", engine.name);
         }
     }
-    for key in engine.held.keys() {
+    // A table kept in the place of a refused one needs what it needs, and what that may
+    // be is not known of a table that only the engine knows.
+    let keeps = engine.held.iter().any(|(key, (version, _))| {
+        let good = world.cache.entry(key.kind, &key.name).and_then(|entry| entry.last_good());
+        refused(key) && good.is_none_or(|good| good.version.0 != *version)
+    });
+    for key in engine.held.keys().filter(|_| !keeps) {
         assert!(world.cache.contains(key), "{}: {key} is gone and still held", engine.name);
     }
     assert!(engine.session.synced(), "{}: {:?}", engine.name, engine.session.pending());

@@ -16,6 +16,7 @@ pub mod backend;
 pub mod client;
 pub mod dns;
 pub mod http2;
+pub mod joined;
 pub mod load;
 pub mod manifest;
 pub mod parts;
@@ -61,10 +62,31 @@ pub struct Live {
     home: tempfile::TempDir,
     /// Private keys of engines, in memory.
     keys: tempfile::TempDir,
-    engines: usize,
+    how: How,
     process: Child,
     admin: SocketAddr,
     dns: SocketAddr,
+    xds: SocketAddr,
+}
+
+/// How the control plane is started.
+#[derive(Debug, Clone)]
+pub struct How {
+    /// Envoys of its own.
+    pub engines: usize,
+    /// More arguments of `tidegate up`.
+    pub arguments: Vec<String>,
+    /// More of its environment.
+    pub environment: Vec<(String, String)>,
+    /// Done by a shell that then becomes the control plane.
+    pub shell: String,
+}
+
+impl How {
+    #[must_use]
+    pub fn engines(engines: usize) -> Self {
+        Self { engines, arguments: Vec::new(), environment: Vec::new(), shell: String::new() }
+    }
 }
 
 impl Live {
@@ -77,33 +99,57 @@ impl Live {
 
     #[must_use]
     pub fn with_engines(engines: usize, manifests: &[Value]) -> Self {
-        Self::in_home(new_home(), engines, manifests)
+        Self::start_as(How::engines(engines), manifests)
+    }
+
+    #[must_use]
+    pub fn start_as(how: How, manifests: &[Value]) -> Self {
+        let (home, keys) = Self::folders(manifests);
+        Self::begin(home, keys, how)
     }
 
     /// One engine, whose Envoy is given this bootstrap on top of its own: a stock
     /// Envoy that takes less, or more, than those we know.
     #[must_use]
     pub fn with_bootstrap(over: &Value, manifests: &[Value]) -> Self {
-        let home = new_home();
+        let (home, keys) = Self::folders(manifests);
         let script =
             format!("#!/bin/sh\nexec '{}' --config-yaml '{over}' \"$@\"\n", parts::envoy().display());
         let path = home.path().join("envoy");
         fs::write(&path, script).expect("the folder is ours");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
-        Self::in_home(home, 1, manifests)
+        let mut how = How::engines(1);
+        how.environment.push(("TIDEGATE_ENVOY".to_owned(), path.display().to_string()));
+        Self::begin(home, keys, how)
     }
 
-    fn in_home(home: tempfile::TempDir, engines: usize, manifests: &[Value]) -> Self {
+    fn begin(home: tempfile::TempDir, keys: tempfile::TempDir, how: How) -> Self {
+        let (process, Addresses { admin, dns, xds }) = must_spawn(home.path(), keys.path(), &how);
+        let live = Self { home, keys, how, process, admin, dns, xds };
+        live.wait_ready();
+        live
+    }
+
+    /// Starts one that dies of itself before it says where it listens, or soon after;
+    /// waits for that. To be started again.
+    #[must_use]
+    pub fn stillborn(how: How, manifests: &[Value]) -> Self {
+        let (home, keys) = Self::folders(manifests);
+        let mut process = spawn(home.path(), keys.path(), &how);
+        wait_death(&mut process, home.path());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { home, keys, how, process, admin: nowhere, dns: nowhere, xds: nowhere }
+    }
+
+    fn folders(manifests: &[Value]) -> (tempfile::TempDir, tempfile::TempDir) {
+        let home = tempfile::Builder::new().prefix("tidegate-live-").tempdir().expect("a folder");
         for folder in ["objects", "state", "scratch"] {
             fs::create_dir(home.path().join(folder)).expect("a folder");
         }
         write(home.path(), "pool", &documents(&[pool(free_network())]));
         write(home.path(), "start", &documents(manifests));
         let keys = tempfile::Builder::new().prefix("tidegate-live-").tempdir_in("/dev/shm").expect("a tmpfs");
-        let (process, admin, dns) = spawn(home.path(), keys.path(), engines);
-        let live = Self { home, keys, engines, process, admin, dns };
-        live.wait_ready();
-        live
+        (home, keys)
     }
 
     /// The product that the tests of one program share. It ends with the last
@@ -136,6 +182,32 @@ impl Live {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where engines reach it.
+    #[must_use]
+    pub fn xds(&self) -> SocketAddr {
+        self.xds
+    }
+
+    /// Of the control plane.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Memory that the control plane has, in bytes.
+    #[must_use]
+    pub fn resident(&self) -> u64 {
+        processes::resident(self.process.id())
+    }
+
+    /// A value of `/metrics`, by its name there.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let text = String::from_utf8(self.admin_get("/metrics").body).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.trim().parse().ok()
     }
 
     /// Asks the admin API.
@@ -281,21 +353,50 @@ impl Live {
         self.keys.path()
     }
 
+    /// Ends it as a defect of its own would: SIGSEGV.
+    pub fn crash_envoy(&self, id: u32) {
+        processes::crash(id);
+    }
+
     /// Starts another on the same folders, which must end by itself; gives its exit
     /// code and what it said.
     #[must_use]
     pub fn second(&self) -> (Option<i32>, String) {
-        let output = command(self.home.path(), self.keys.path(), self.engines)
-            .output()
-            .expect("it was built with this test");
+        let output = command(self.home.path(), self.keys.path(), &self.how).output();
+        let output = output.expect("it was built with this test");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Starts the control plane again, on the same folders.
     pub fn start_again(&mut self) {
-        let (process, admin, dns) = spawn(self.home.path(), self.keys.path(), self.engines);
-        (self.process, self.admin, self.dns) = (process, admin, dns);
+        let (process, Addresses { admin, dns, xds }) =
+            must_spawn(self.home.path(), self.keys.path(), &self.how);
+        (self.process, self.admin, self.dns, self.xds) = (process, admin, dns, xds);
         self.wait_ready();
+    }
+
+    /// The same, in another way from now on.
+    pub fn start_again_as(&mut self, how: How) {
+        self.how = how;
+        self.start_again();
+    }
+
+    /// Starts the control plane again with this in its environment, of which it will
+    /// die; gives whether it said before where it listens.
+    pub fn start_doomed(&mut self, environment: (&str, &str)) -> bool {
+        let mut how = self.how.clone();
+        how.environment.push((environment.0.to_owned(), environment.1.to_owned()));
+        self.process = spawn(self.home.path(), self.keys.path(), &how);
+        let Some(Addresses { admin, dns, xds }) = await_addresses(self.home.path(), &mut self.process) else {
+            return false;
+        };
+        (self.admin, self.dns, self.xds) = (admin, dns, xds);
+        true
+    }
+
+    /// Whether the control plane has ended by itself.
+    pub fn is_dead(&mut self) -> bool {
+        self.process.try_wait().expect("it is our child").is_some()
     }
 
     /// Asks it to end; [`Live::ended`] waits.
@@ -377,14 +478,12 @@ impl Drop for Live {
     }
 }
 
-fn new_home() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("tidegate-live-").tempdir().expect("a folder")
-}
-
-fn command(home: &Path, keys: &Path, engines: usize) -> Command {
-    let own = home.join("envoy");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+fn command(home: &Path, keys: &Path, how: &How) -> Command {
+    let How { engines, arguments, environment, shell } = how;
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &format!("{shell}\nexec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_tidegate"))
         .arg("up")
         .arg(home.join("objects"))
         .arg("--state")
@@ -393,41 +492,72 @@ fn command(home: &Path, keys: &Path, engines: usize) -> Command {
         .args(["--engines", &engines.to_string()])
         .arg("--keys")
         .arg(keys)
-        .env("TIDEGATE_ENVOY", if own.exists() { own } else { parts::envoy() })
+        .args(arguments)
+        .env("TIDEGATE_ENVOY", parts::envoy())
         .env("TIDEGATE_MODULE", parts::module())
         .env("NO_COLOR", "1")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null());
     command
 }
 
-fn spawn(home: &Path, keys: &Path, engines: usize) -> (Child, SocketAddr, SocketAddr) {
-    let said = home.join("state/up.json");
-    let _ = fs::remove_file(&said);
+/// Where it listens.
+struct Addresses {
+    admin: SocketAddr,
+    dns: SocketAddr,
+    xds: SocketAddr,
+}
+
+fn spawn(home: &Path, keys: &Path, how: &How) -> Child {
+    let _ = fs::remove_file(home.join("state/up.json"));
     let log = fs::OpenOptions::new().create(true).append(true).open(home.join("log")).expect("a log");
-    let mut process = command(home, keys, engines)
-        .stdout(log.try_clone().expect("a log"))
-        .stderr(log)
-        .spawn()
-        .expect("tidegate was built with this test");
-    let begin = Instant::now();
+    let child = command(home, keys, how).stdout(log.try_clone().expect("a log")).stderr(log).spawn();
+    child.expect("tidegate was built with this test")
+}
+
+fn must_spawn(home: &Path, keys: &Path, how: &How) -> (Child, Addresses) {
+    let mut process = spawn(home, keys, how);
+    match await_addresses(home, &mut process) {
+        Some(addresses) => (process, addresses),
+        None => panic!("it does not say where it listens\n{}", log_end(home)),
+    }
+}
+
+/// Waits until it says where it listens; nothing where it ended before.
+fn await_addresses(home: &Path, process: &mut Child) -> Option<Addresses> {
+    let (said, begin) = (home.join("state/up.json"), Instant::now());
     loop {
-        if let Some((admin, dns)) = addresses(&said, process.id()) {
-            return (process, admin, dns);
+        if let Some(addresses) = addresses(&said, process.id()) {
+            return Some(addresses);
         }
-        let ended = process.try_wait().expect("it is our child");
-        if ended.is_some() || begin.elapsed() > DEADLINE {
+        if process.try_wait().expect("it is our child").is_some() {
+            return None;
+        }
+        if begin.elapsed() > DEADLINE {
             let _ = process.kill();
-            panic!("it does not say where it listens ({ended:?})\n{}", log_end(home));
+            return None;
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// Where it listens, as it wrote.
-fn addresses(said: &Path, pid: u32) -> Option<(SocketAddr, SocketAddr)> {
+fn wait_death(process: &mut Child, home: &Path) {
+    let begin = Instant::now();
+    while process.try_wait().expect("it is our child").is_none() {
+        if begin.elapsed() > DEADLINE {
+            let _ = process.kill();
+            panic!("it does not die\n{}", log_end(home));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// As it wrote them.
+fn addresses(said: &Path, pid: u32) -> Option<Addresses> {
     let said: Value = serde_json::from_slice(&fs::read(said).ok()?).ok()?;
     let address = |what: &str| said[what].as_str()?.parse().ok();
-    (said["pid"] == pid).then_some((address("admin")?, address("dns")?))
+    let all = || Some(Addresses { admin: address("admin")?, dns: address("dns")?, xds: address("xds")? });
+    (said["pid"] == pid).then(all)?
 }
 
 fn object_file(home: &Path, file: &str) -> PathBuf {

@@ -202,6 +202,10 @@ impl Session {
             // Refused, and nothing was ever accepted under this name.
             return if *asked && !held.certain() { Verdict::Remove } else { Verdict::Stay };
         };
+        if !asked && held.blind && held.certain() && refusal::stands_in(resource) {
+            // It took something before we were started: that is its last good.
+            return Verdict::Stay;
+        }
         if !asked && held.has == Has::This(resource.version) {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };

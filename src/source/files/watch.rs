@@ -6,6 +6,7 @@ use super::{
     folders::Folders,
     tree::{GONE_GRACE, HOLD},
 };
+use crate::failpoint;
 use futures_util::{FutureExt, StreamExt};
 use inotify::{EventMask, EventOwned, EventStream, Inotify};
 use std::{path::PathBuf, time::Duration};
@@ -127,7 +128,9 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
             };
         }
         if let Some(batch) = last {
+            failpoint::pass("source.batch");
             self.sender.send(batch).await.ok()?;
+            failpoint::pass("source.sent");
         }
         Some(folders)
     }

@@ -57,6 +57,20 @@ pub(super) fn hang_up(id: u32) {
     signal(id, Signal::HUP);
 }
 
+/// SIGSEGV.
+pub(super) fn crash(id: u32) {
+    signal(id, Signal::SEGV);
+}
+
+/// Resident memory, bytes: `VmRSS` of proc_pid_status(5).
+pub fn resident(id: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or(0_u64) * 1024
+}
+
 fn signal(id: u32, signal: Signal) {
     let id = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process id");
     // It may have ended meanwhile.
