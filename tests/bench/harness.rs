@@ -16,8 +16,9 @@ mod scenes;
 mod site;
 mod tls;
 
+pub use fleets::Fleet;
+
 use figures::Figure;
-use fleets::Fleet;
 use scenes::Scene;
 use std::time::Duration;
 

@@ -17,7 +17,7 @@
 mod harness;
 
 use harness::{
-    Options,
+    Fleet, Options,
     figures::{self, Figure},
     machine,
 };
@@ -30,7 +30,8 @@ use std::{
 
 const USAGE: &str = "cargo bench --bench served -- [--only NAME] [--small] [--kind plain|tls|all]
   [--n 100,1000,10000] [--reps 30] [--rounds 5] [--idle SECONDS] [--probes 100] [--churn 500]
-  [--load SECONDS] [--own-services] [--max-foreign CORES] [--concurrency 1]
+  [--load SECONDS] [--fleets 10x10000,100x2000,1000x200] [--own-services]
+  [--max-foreign CORES] [--concurrency 1]
 --only takes a part of a name: 'initial load' (memory, too), 'new host', 'edited backend', 'edited path',
   'endpoint change', 'idle', '10 changes/s', 'churn', 'restart', 'request rate', 'new TLS host',
   'rotated certificate', 'simulated engines'.
@@ -80,6 +81,7 @@ fn arguments() -> Option<(Options, bool)> {
             "--max-foreign" => options.foreign_max = value.parse().ok()?,
             "--concurrency" => options.concurrency = value.parse().ok()?,
             "--only" => options.only = value,
+            "--fleets" => options.fleets = value.split(',').map(Fleet::parse).collect::<Option<_>>()?,
             "--kind" => (options.plain, options.tls) = (value != "tls", value != "plain"),
             _ => return None,
         }

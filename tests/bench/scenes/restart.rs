@@ -50,15 +50,14 @@ impl Scene<'_> {
         let sent = same.iter().map(|restart| restart.sent).fold(0.0, f64::max);
         let all: Vec<Restart> = same.into_iter().chain(new).collect();
         let failed: usize = all.iter().map(|restart| restart.failed).sum();
-        let times: [(_, fn(&Restart) -> Option<Duration>, _); 5] = [
-            ("listens", |restart| Some(restart.listens), None),
-            ("all files read", |restart| Some(restart.read), None),
-            ("last engine in sync", |restart| Some(restart.synced), Some(SYNCED_S)),
-            ("a new object served", |restart| restart.served, Some(SERVED_S)),
-            ("control plane CPU", |restart| Some(restart.cpu), None),
-        ];
-        for (what, time, goal) in times {
-            let spread = Spread::of(all.iter().filter_map(time).collect());
+        let took = |time: fn(&Restart) -> Option<Duration>| Spread::of(all.iter().filter_map(time).collect());
+        for (what, spread, goal) in [
+            ("listens", took(|restart| Some(restart.listens)), None),
+            ("all files read", took(|restart| Some(restart.read)), None),
+            ("last engine in sync", took(|restart| Some(restart.synced)), Some(SYNCED_S)),
+            ("a new object served", took(|restart| restart.served), Some(SERVED_S)),
+            ("control plane CPU", took(|restart| Some(restart.cpu)), None),
+        ] {
             let name = format!("{NAME}: {what}");
             self.figure(&format!("{name}, p50"), spread.quantile_ms(0.5) / 1e3, "s", goal, foreign);
             self.figure(&format!("{name}, max"), spread.quantile_ms(1.0) / 1e3, "s", None, foreign);
