@@ -126,7 +126,7 @@ fn head(figures: &[Figure], options: &Options, root: &Path) -> String {
 
 Written by `make bench` (tests/bench/served.rs); only what was measured in that run.
 
-* Machine: {machine}; control plane, Envoy, backends and probe share it.
+* Machine: {machine}; control plane, engine relay, Envoy, backends and probe share it.
 * Load average (1 min) {low:.2} to {high:.2}; others took at most {foreign:.2} core on average in one kind of
   change (each figure of `target/bench/results.jsonl` has its own). Trust no latency above about 0.3.
 * Tidegate {revision}, {profile}; {rustc}; Envoy {envoy} with {concurrency} worker{s}.

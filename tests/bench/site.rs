@@ -1,5 +1,5 @@
-//! One `tidegate up` with one stock Envoy, as an operator would run it; or
-//! `tidegate serve`, for engines that are simulated.
+//! One `tidegate up` with one stock Envoy, as an operator would run it (its processes
+//! are found by their roles); or `tidegate serve`, for engines that are simulated.
 
 use crate::harness::{
     machine::{self, Cpu, Foreign},
