@@ -110,6 +110,8 @@ impl Scene<'_> {
         self.site.quiet(f64::INFINITY);
         let cpu = self.site.used().of(Role::ControlPlane).expect("it runs");
         let (read, synced) = read.zip(synced).expect("the loop waited for them");
-        Restart { listens, read, synced, cpu, served, sent: self.site.sent(), failed }
+        let sent = self.site.sent();
+        assert!(sent > 0.0 || !with_new, "what is new was sent, and counts");
+        Restart { listens, read, synced, cpu, served, sent, failed }
     }
 }
