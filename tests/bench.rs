@@ -28,7 +28,7 @@ const WANTED: [&str; 19] = [
     "churn, 25 routes at once: all served, max",
     "restart: last engine in sync, p50",
     "restart: a new object served, p50",
-    "request rate: ours of bare with the same access log",
+    "request rate: ours against bare with the same access log",
     "TLS, new TLS host: served, p50",
     "TLS, rotated certificate: served, p50",
     "simulated engines, 3 x 50 hosts: control plane RSS an engine",

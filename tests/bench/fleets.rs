@@ -24,6 +24,14 @@ pub struct Fleet {
     pub hosts: usize,
 }
 
+impl Fleet {
+    /// `10x10000`
+    pub fn parse(text: &str) -> Option<Self> {
+        let (engines, hosts) = text.split_once('x')?;
+        Some(Self { engines: engines.parse().ok().filter(|n| *n > 0)?, hosts: hosts.parse().ok()? })
+    }
+}
+
 /// Starts `tidegate serve`, connects the engines, then makes changes.
 pub fn measure(options: &Options, fleet: Fleet, backend: u16) -> Vec<Figure> {
     let Fleet { engines, hosts } = fleet;

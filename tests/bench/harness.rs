@@ -3,7 +3,7 @@
 //! *Takes* [`Options`]. *Gives* figures, each printed as it is found. *Invariants*:
 //! a change is counted from just before rename(2) to the right answer; what others
 //! take of the machine meanwhile stands beside each figure. *To add one*: a method of
-//! [`scenes::Scene`], or a row in [`run`]; its name in [`Options::wants`]' callers.
+//! [`Scene`], with a row in `scenes::measurements`, and one in tests/bench.rs.
 
 pub mod backend;
 pub mod figures;
@@ -16,8 +16,9 @@ mod scenes;
 mod site;
 mod tls;
 
+pub use fleets::Fleet;
+
 use figures::Figure;
-use fleets::Fleet;
 use scenes::Scene;
 use std::time::Duration;
 
@@ -110,10 +111,10 @@ pub fn run(options: &Options) -> Vec<Figure> {
     let backend = backend::start(&manifests::BACKENDS);
     let authority = tls::Authority::new();
     let mut figures = Vec::new();
-    for (wanted, authority) in [(options.plain, None), (options.tls, Some(&authority))] {
-        let wanted = wanted && scenes::wanted(options, authority.is_some());
-        for n in options.sizes.iter().filter(|_| wanted) {
-            figures.extend(Scene::load(options, *n, authority, backend).measure());
+    for (kind, authority) in [(options.plain, None), (options.tls, Some(&authority))] {
+        let wanted = |n: usize| kind && scenes::wanted(options, authority.is_some(), n);
+        for n in options.sizes.iter().copied().filter(|n| wanted(*n)) {
+            figures.extend(Scene::load(options, n, authority, backend).measure());
         }
     }
     if options.wants(fleets::NAME) {

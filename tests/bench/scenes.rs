@@ -64,9 +64,15 @@ fn measurements<'o>(tls: bool) -> Vec<Measurement<'o>> {
     ]
 }
 
-/// Whether a site has to be started for anything.
-pub fn wanted(options: &Options, tls: bool) -> bool {
-    options.wants(LOAD) || measurements(tls).iter().any(|it| options.wants(it.name))
+/// Whether a site of this size has to be started for anything.
+pub fn wanted(options: &Options, tls: bool, n: usize) -> bool {
+    options.wants(LOAD) || measurements(tls).iter().any(|it| it.wanted(options, n))
+}
+
+impl Measurement<'_> {
+    fn wanted(&self, options: &Options, n: usize) -> bool {
+        options.wants(self.name) && (!self.largest || options.sizes.iter().all(|size| *size <= n))
+    }
 }
 
 /// One site with its hosts.
@@ -142,10 +148,9 @@ impl<'o> Scene<'o> {
 
     /// All that is wanted; gives the figures.
     pub fn measure(mut self) -> Vec<Figure> {
-        let largest = self.options.sizes.iter().all(|size| *size <= self.n);
-        for Measurement { name, measure, largest: only_there } in measurements(self.tls.is_some()) {
-            if self.options.wants(name) && (largest || !only_there) {
-                measure(&mut self);
+        for measurement in measurements(self.tls.is_some()) {
+            if measurement.wanted(self.options, self.n) {
+                (measurement.measure)(&mut self);
             }
         }
         self.figures

@@ -17,7 +17,7 @@
 mod harness;
 
 use harness::{
-    Options,
+    Fleet, Options,
     figures::{self, Figure},
     machine,
 };
@@ -30,8 +30,11 @@ use std::{
 
 const USAGE: &str = "cargo bench --bench served -- [--only NAME] [--small] [--kind plain|tls|all]
   [--n 100,1000,10000] [--reps 30] [--rounds 5] [--idle SECONDS] [--probes 100] [--churn 500]
-  [--load SECONDS] [--own-services] [--max-foreign CORES] [--concurrency 1]
---only takes a part of a row's name: 'new host', 'restart', 'simulated engines', 'request rate', ...
+  [--load SECONDS] [--fleets 10x10000,100x2000,1000x200] [--own-services]
+  [--max-foreign CORES] [--concurrency 1]
+--only takes a part of a name: 'initial load' (memory, too), 'new host', 'edited backend', 'edited path',
+  'endpoint change', 'idle', '10 changes/s', 'churn', 'restart', 'request rate', 'new TLS host',
+  'rotated certificate', 'simulated engines'.
 --small makes every measurement once, at 50 hosts: to try the harness.
 Needs TIDEGATE_ENVOY and TIDEGATE_MODULE: `make bench` sets them.";
 
@@ -78,6 +81,7 @@ fn arguments() -> Option<(Options, bool)> {
             "--max-foreign" => options.foreign_max = value.parse().ok()?,
             "--concurrency" => options.concurrency = value.parse().ok()?,
             "--only" => options.only = value,
+            "--fleets" => options.fleets = value.split(',').map(Fleet::parse).collect::<Option<_>>()?,
             "--kind" => (options.plain, options.tls) = (value != "tls", value != "plain"),
             _ => return None,
         }
@@ -122,7 +126,7 @@ fn head(figures: &[Figure], options: &Options, root: &Path) -> String {
 
 Written by `make bench` (tests/bench/served.rs); only what was measured in that run.
 
-* Machine: {machine}; control plane, Envoy, backends and probe share it.
+* Machine: {machine}; control plane, engine relay, Envoy, backends and probe share it.
 * Load average (1 min) {low:.2} to {high:.2}; others took at most {foreign:.2} core on average in one kind of
   change (each figure of `target/bench/results.jsonl` has its own). Trust no latency above about 0.3.
 * Tidegate {revision}, {profile}; {rustc}; Envoy {envoy} with {concurrency} worker{s}.
@@ -131,8 +135,9 @@ Written by `make bench` (tests/bench/served.rs); only what was measured in that 
   both processes were quiet for 300 ms. CPU: from then until the next quiet, read in nanoseconds from /proc.
 * All hosts have one path and {services}; TLS: one P-256 leaf a host, new ones never visited before.
   Idle CPU is over {idle} s; all files are scanned each 30 s. 10 changes/s: routes edited in turn over as long.
-* Churn: half of all routes, each to a new path, at {churn}/s over the whole run, or all files moved into place as
-  fast as one thread can. Probes are edits of routes of the other half, {probes} of them, or one in each burst.
+* Churn: half of all routes, each to a new path: at {churn}/s, in turn and again, while {probes} probes are made; and at
+  once, all files moved into place as fast as one thread can, {rounds} times, with probes one after the other
+  meanwhile. A probe is an edited path of a route of the other half.
 * Restart: SIGKILL, and `tidegate up` again at once, on the same state; from just before exec to /readyz (asked each
   4 ms), and to a new host answering whose file was put there just before exec. Of {rounds}, half of them with one.
 * Simulated engines: in one thread of the bench, each with a TCP connection, mTLS and a delta ADS stream of its own,

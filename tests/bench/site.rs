@@ -1,5 +1,5 @@
-//! One `tidegate up` with one stock Envoy, as an operator would run it; or
-//! `tidegate serve`, for engines that are simulated.
+//! One `tidegate up` with one stock Envoy, as an operator would run it (its processes
+//! are found by their roles); or `tidegate serve`, for engines that are simulated.
 
 use crate::harness::{
     machine::{self, Cpu, Foreign},
@@ -120,6 +120,15 @@ impl Used {
     }
 }
 
+/// How far a control plane has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Readiness {
+    Reading,
+    /// All files are read; an engine lacks something, or is not there.
+    Read,
+    Synced,
+}
+
 /// Two ports nobody has now.
 pub fn free_ports(backend: u16) -> Ports {
     let listeners = [(); 2].map(|()| TcpListener::bind(("127.81.0.1", 0)).expect("a free port"));
@@ -195,7 +204,17 @@ impl Site {
 
     /// Whether everything was read and every engine is in sync.
     pub fn ready(&mut self) -> bool {
-        self.admin.get("admin", "/readyz").is_ok_and(|answer| answer.status == 200)
+        self.readiness() == Some(Readiness::Synced)
+    }
+
+    /// Nothing before the admin API answers.
+    pub fn readiness(&mut self) -> Option<Readiness> {
+        let answer = self.admin.get("admin", "/readyz").ok()?;
+        Some(match answer.status {
+            200 => Readiness::Synced,
+            _ if answer.body.starts_with("engine") => Readiness::Read,
+            _ => Readiness::Reading,
+        })
     }
 
     /// Asks the admin API for JSON.
@@ -266,6 +285,10 @@ impl Site {
     /// A field of memory in MiB of each role that is there.
     pub fn memory(&self, field: &str) -> Vec<(Role, f64)> {
         self.cpu.iter().map(|(role, cpu)| (*role, machine::memory_mib(cpu.pid, field))).collect()
+    }
+
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.cpu.iter().map(|(_, cpu)| cpu.pid)
     }
 
     pub fn pid(&self, role: Role) -> u32 {

@@ -72,27 +72,31 @@ impl Scene<'_> {
             let writer = self.writer(half);
             (0..half).for_each(|k| writer.stage(k));
             let start = Instant::now();
-            let (wrote, probed) = thread::scope(|scope| {
+            let wrote = thread::scope(|scope| {
                 let moved = scope.spawn(|| {
                     (0..half).for_each(|k| writer.put(k));
                     start.elapsed()
                 });
-                // Its change comes into their midst.
-                let probed = self.probed(half);
-                (moved.join().expect("files can be moved"), probed)
+                // Once at least, in their midst.
+                probes.push(self.probed(half));
+                while !moved.is_finished() {
+                    probes.push(self.probed(half));
+                }
+                moved.join().expect("files can be moved")
             });
             self.paths += half;
             let asked = (1..=ASKED.min(half)).map(|k| k * half / ASKED.min(half) - 1);
             let last = asked.map(|k| self.wait(&host(k), &path(writer.first + k), "b")).max();
             served.push(last.expect("some are asked") - start);
             written.push(wrote);
-            probes.push(probed);
             self.site.quiet(self.options.foreign_max);
         }
         let after = self.site.used();
         let foreign = foreign.cores(after.all);
         let name = format!("{NAME}, {half} routes at once");
-        for (what, all) in [("files in place", written), ("probe served", probes), ("all served", served)] {
+        let goals = [None, Some(SERVED_P99_MS)];
+        self.latencies(&format!("{name}: probe served"), &Spread::of(probes), goals, foreign);
+        for (what, all) in [("files in place", written), ("all served", served)] {
             let all = Spread::of(all);
             self.figure(&format!("{name}: {what}, p50"), all.quantile_ms(0.5), "ms", None, foreign);
             self.figure(&format!("{name}: {what}, max"), all.quantile_ms(1.0), "ms", None, foreign);

@@ -60,7 +60,8 @@ impl Scene<'_> {
             target("bare Envoy, same access log", logged.at, logged.process.id()),
             target("bare Envoy, no access log", plain.at, plain.process.id()),
         ];
-        let others: Vec<u32> = [std::process::id(), self.site.pid(Role::ControlPlane)].into();
+        let others = self.site.pids().filter(|pid| *pid != ours).chain([std::process::id()]);
+        let others: Vec<u32> = others.collect();
         let cores = machine::cores();
         let held = cores.len() > 1;
         if held {
@@ -88,10 +89,13 @@ impl Scene<'_> {
             self.figure(&format!("{NAME}: {name}, its core"), median(busy), "cores", None, foreign);
         }
         let [ours, logged, plain] = targets else { unreachable!("there are three") };
-        let of = |bare: &Target| median(&ours.rates) / median(&bare.rates);
-        let (with_log, without) = (of(logged), of(plain));
-        self.figure(&format!("{NAME}: ours of bare with the same access log"), with_log, "x", None, foreign);
-        self.figure(&format!("{NAME}: ours of bare without access log"), without, "x", None, foreign);
+        for (bare, log) in [(logged, "the same access log"), (plain, "no access log")] {
+            let rate = median(&ours.rates) / median(&bare.rates);
+            self.figure(&format!("{NAME}: ours against bare with {log}"), rate, "x", None, foreign);
+            let cost = median(&ours.costs) / median(&bare.costs);
+            let name = format!("{NAME}: CPU a request, ours against bare with {log}");
+            self.figure(&name, cost, "x", None, foreign);
+        }
     }
 
     /// CPU of everything that takes part.

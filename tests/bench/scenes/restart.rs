@@ -6,6 +6,7 @@ use crate::harness::{
     machine::Foreign,
     manifests::{self, host, host_file},
     processes::Role,
+    site::Readiness,
 };
 use std::{
     thread::sleep,
@@ -23,7 +24,11 @@ const SENT: f64 = 0.0;
 
 /// What one restart took, from just before exec.
 struct Restart {
+    listens: Duration,
+    read: Duration,
     synced: Duration,
+    /// CPU of the control plane, quiet after it included.
+    cpu: Duration,
     served: Option<Duration>,
     /// Resources sent to the engine.
     sent: f64,
@@ -43,16 +48,19 @@ impl Scene<'_> {
         let used = self.site.used();
         let foreign = foreign.cores(used.all);
         let sent = same.iter().map(|restart| restart.sent).fold(0.0, f64::max);
-        let failed: usize = same.iter().chain(&new).map(|restart| restart.failed).sum();
-        let synced = same.iter().chain(&new).map(|restart| restart.synced).collect();
-        let served = new.iter().filter_map(|restart| restart.served).collect();
-        for (what, all, goal) in
-            [("last engine in sync", synced, SYNCED_S), ("a new object served", served, SERVED_S)]
-        {
-            let all = Spread::of(all);
+        let all: Vec<Restart> = same.into_iter().chain(new).collect();
+        let failed: usize = all.iter().map(|restart| restart.failed).sum();
+        let took = |time: fn(&Restart) -> Option<Duration>| Spread::of(all.iter().filter_map(time).collect());
+        for (what, spread, goal) in [
+            ("listens", took(|restart| Some(restart.listens)), None),
+            ("all files read", took(|restart| Some(restart.read)), None),
+            ("last engine in sync", took(|restart| Some(restart.synced)), Some(SYNCED_S)),
+            ("a new object served", took(|restart| restart.served), Some(SERVED_S)),
+            ("control plane CPU", took(|restart| Some(restart.cpu)), None),
+        ] {
             let name = format!("{NAME}: {what}");
-            self.figure(&format!("{name}, p50"), all.quantile_ms(0.5) / 1e3, "s", Some(goal), foreign);
-            self.figure(&format!("{name}, max"), all.quantile_ms(1.0) / 1e3, "s", None, foreign);
+            self.figure(&format!("{name}, p50"), spread.quantile_ms(0.5) / 1e3, "s", goal, foreign);
+            self.figure(&format!("{name}, max"), spread.quantile_ms(1.0) / 1e3, "s", None, foreign);
         }
         self.figure(&format!("{NAME}: resources sent again, max"), sent, "", Some(SENT), foreign);
         #[expect(clippy::cast_precision_loss)]
@@ -75,7 +83,8 @@ impl Scene<'_> {
             self.site.folder().put(&host_file(number), &text);
         }
         self.site.start_again();
-        let (mut synced, mut served, mut failed) = (None, None, 0);
+        let listens = self.site.started.elapsed();
+        let (mut read, mut synced, mut served, mut failed) = (None, None, None, 0);
         let mut asked = Instant::now();
         while synced.is_none() || (new.is_some() && served.is_none()) {
             if !self.probe.get(&host(self.n / 2), "/").is_ok_and(|answer| answer.is_from("a")) {
@@ -87,16 +96,22 @@ impl Scene<'_> {
                 served = Some(self.site.started.elapsed());
             }
             if synced.is_none() && asked.elapsed() > READY_POLL {
-                synced = self.site.ready().then(|| self.site.started.elapsed());
+                let readiness = self.site.readiness();
                 asked = Instant::now();
+                let now = self.site.started.elapsed();
+                read = read.or((readiness >= Some(Readiness::Read)).then_some(now));
+                synced = (readiness == Some(Readiness::Synced)).then_some(now);
             }
             assert!(self.site.started.elapsed() < CHANGE_MAX, "synced: {synced:?}, served: {served:?}");
             sleep(POLL);
         }
         self.site.find_processes();
         assert!(self.site.pid(Role::Envoy) == envoy, "the same Envoy serves on");
+        self.site.quiet(f64::INFINITY);
+        let cpu = self.site.used().of(Role::ControlPlane).expect("it runs");
+        let (read, synced) = read.zip(synced).expect("the loop waited for them");
         let sent = self.site.sent();
-        let synced = synced.expect("the loop waited for it");
-        Restart { synced, served, sent, failed }
+        assert!(sent > 0.0 || !with_new, "what is new was sent, and counts");
+        Restart { listens, read, synced, cpu, served, sent, failed }
     }
 }
