@@ -6,6 +6,8 @@ mod support;
 
 #[path = "simulation/alphabet.rs"]
 mod alphabet;
+#[path = "simulation/beside.rs"]
+mod beside;
 #[path = "simulation/check.rs"]
 mod check;
 #[path = "simulation/control.rs"]
@@ -20,6 +22,9 @@ mod envoy;
 mod hop;
 #[path = "simulation/outside.rs"]
 mod outside;
+#[cfg(feature = "planted")]
+#[path = "simulation/planted.rs"]
+mod planted;
 #[path = "simulation/scheduler.rs"]
 mod scheduler;
 #[path = "simulation/swarm.rs"]

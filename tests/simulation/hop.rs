@@ -8,7 +8,7 @@ use tidegate::{server::frame::Response, xds::Name};
 
 /// A client of the control plane, with an Envoy somewhere behind it.
 pub(crate) trait Hop {
-    fn connected(&mut self);
+    fn connected(&mut self, now: Instant);
     fn disconnected(&mut self);
     /// A response arrives.
     fn take(&mut self, response: Response, now: Instant);
@@ -19,14 +19,24 @@ pub(crate) trait Hop {
     fn envoy(&self) -> &Envoy;
     fn envoy_mut(&mut self) -> &mut Envoy;
     /// Its Envoy becomes another process.
-    fn restart(&mut self);
+    fn restart(&mut self, now: Instant);
+    /// What stands between becomes another process.
+    fn crash(&mut self, now: Instant);
+    /// It ends its stream by itself.
+    fn hangs_up(&mut self) -> bool {
+        false
+    }
+    /// Whether what its Envoy said has reached it.
+    fn settled(&self) -> bool {
+        true
+    }
 }
 
 /// A stock Envoy that connects straight to the control plane.
 pub(crate) struct Direct(pub(crate) Envoy);
 
 impl Hop for Direct {
-    fn connected(&mut self) {
+    fn connected(&mut self, _: Instant) {
         self.0.connected();
     }
 
@@ -54,7 +64,11 @@ impl Hop for Direct {
         &mut self.0
     }
 
-    fn restart(&mut self) {
+    fn restart(&mut self, _: Instant) {
         self.0.restart();
+    }
+
+    fn crash(&mut self, now: Instant) {
+        self.restart(now);
     }
 }

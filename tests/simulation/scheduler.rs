@@ -2,6 +2,7 @@
 
 use crate::{
     alphabet,
+    beside::Relayed,
     control::Control,
     dice::Dice,
     disk::Fault,
@@ -21,6 +22,8 @@ use tidegate::{
 const ROUNDS_MAX: usize = 400;
 /// An engine's own failure is tried again after 60 s.
 const REST: Duration = Duration::from_secs(70);
+/// Nothing has been said for this long.
+const SETTLED: Duration = Duration::from_secs(15);
 /// Ticks that are made up for when much time passes at once.
 const TICKS_MAX: u64 = 70;
 /// A peer that has gone is noticed after this.
@@ -57,12 +60,18 @@ impl Sim {
         let salt = (dice.roll(), swarm.bad);
         let truth = Truth::new(&mut dice);
         let refused = Refused::default();
-        let site = |n| {
-            let hop = Box::new(Direct(Envoy::new(format!("e{n}"), salt, Refused::clone(&refused))));
+        let (relays, engines) = (swarm.relays, swarm.engines);
+        let mut outside = Outside::new(dice, swarm);
+        let now = outside.clock.now();
+        let mut site = |n| {
+            let envoy = Envoy::new(format!("e{n}"), salt, Refused::clone(&refused));
+            let relayed = outside.dice.chance(relays);
+            let hop: Box<dyn Hop> =
+                if relayed { Box::new(Relayed::new(envoy, now)) } else { Box::new(Direct(envoy)) };
             Site { hop, line: None, silent: false }
         };
-        let sites = (0..swarm.engines).map(site).collect();
-        Self { outside: Outside::new(dice, swarm), truth, control: None, sites, streams: 0, salt }
+        let sites = (0..engines).map(&mut site).collect();
+        Self { outside, truth, control: None, sites, streams: 0, salt }
     }
 
     /// The whole of it.
@@ -217,7 +226,8 @@ impl Sim {
             let request = up.pop_front().expect("so many are there");
             control.request(id, request, &mut self.outside);
         }
-        if self.outside.dice.chance(300)
+        if self.outside.faults
+            && self.outside.dice.chance(300)
             && let Some(stream) = control.streams.get_mut(&id)
         {
             stream.dead = true;
@@ -228,8 +238,14 @@ impl Sim {
 
     fn restart(&mut self, site: usize) {
         self.cut(site);
-        say(|| format!("e{site} restarts"));
-        self.sites[site].hop.restart();
+        let now = self.outside.clock.now();
+        if self.outside.dice.chance(300) {
+            say(|| format!("e{site}: what is before it restarts"));
+            self.sites[site].hop.crash(now);
+        } else {
+            say(|| format!("e{site} restarts"));
+            self.sites[site].hop.restart(now);
+        }
     }
 
     fn connect(&mut self, site: usize) {
@@ -241,7 +257,7 @@ impl Sim {
             say(|| format!("e{site} connects: stream {id}"));
             *line = Some(Line { id, ..Line::default() });
             control.join(id, site, &hop.envoy().name);
-            hop.connected();
+            hop.connected(self.outside.clock.now());
         }
     }
 
@@ -276,6 +292,9 @@ impl Sim {
         say(|| format!("  e{site} <- {response:?}"));
         hop.take(response, self.outside.clock.now());
         line.up.extend(hop.requests());
+        if hop.hangs_up() {
+            self.cut(site);
+        }
         true
     }
 
@@ -385,9 +404,11 @@ impl Sim {
 
     /// Everything that is under way arrives, and time passes, until nothing is left to do.
     fn rest(&mut self) {
-        let end = self.outside.clock.elapsed + REST;
+        let mut end = self.outside.clock.elapsed + REST;
         for _ in 0..ROUNDS_MAX {
             if self.round() {
+                // Removals follow a grace after what needed them.
+                end = end.max(self.outside.clock.elapsed + SETTLED);
                 continue;
             }
             if self.outside.clock.elapsed >= end && self.at_rest() {

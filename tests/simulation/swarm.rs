@@ -33,6 +33,8 @@ pub(crate) struct Swarm {
     pub(crate) jump: u32,
     /// One version in so many is refused by engines; 0: none.
     pub(crate) bad: u64,
+    /// Engines with a relay before their Envoy.
+    pub(crate) relays: u32,
     /// Wall clock in percent of true time.
     pub(crate) rate: i64,
 }
@@ -59,6 +61,7 @@ impl Swarm {
             own_failure: some(&[1, 3]),
             jump: some(&[1, 3]),
             bad: 0,
+            relays: some(&[500, 1_000]),
             rate: 100,
         };
         if dice.chance(600) {
@@ -66,7 +69,7 @@ impl Swarm {
         }
         swarm.rate = dice.pick(&[100, 100, 50, 200]);
         swarm.edits = dice.pick(&[10, 20, 40]);
-        swarm.steps = 40 + dice.below(80);
+        swarm.steps = 30 + dice.below(70);
         swarm.engines = 1 + dice.below(3);
         swarm
     }

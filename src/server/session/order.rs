@@ -6,6 +6,7 @@ use super::{
     held::Has,
     ledger::{Exception, Flight, Flying, Owed, Sent},
     names::find,
+    request::asks_for_all,
 };
 use crate::{
     planted::{self, Bug},
@@ -59,6 +60,8 @@ struct Batch {
     edit: bool,
     /// It is not to be parted: see [`Session::gather`].
     whole: bool,
+    /// A removal was the first in it.
+    removal_first: bool,
 }
 
 impl Batch {
@@ -90,7 +93,8 @@ impl Session {
                 if self.ledger(kind).answer_due && !cache.told(kind) {
                     break;
                 }
-                let batch = self.gather(cache, kind, now);
+                let mut batch = self.gather(cache, kind, now);
+                self.part(kind, &mut batch);
                 let ledger = self.ledger_mut(kind);
                 let bare = ledger.answer_due && ledger.owed.is_empty();
                 if batch.is_empty() && !bare {
@@ -149,6 +153,21 @@ impl Session {
         batch
     }
 
+    /// Of a response that it refuses Envoy does the removals, and on a new stream
+    /// tells of it as if it had not: so removals go by themselves. What was first
+    /// goes first, lest the others never go.
+    fn part(&mut self, kind: ResourceKind, batch: &mut Batch) {
+        if !asks_for_all(kind) || batch.resources.is_empty() {
+            return;
+        }
+        let put_off = if batch.removal_first {
+            std::mem::take(&mut batch.resources).into_iter().map(|(name, _)| name).collect()
+        } else {
+            std::mem::take(&mut batch.removed)
+        };
+        put_off.iter().for_each(|name| self.ledger_mut(kind).enqueue(name));
+    }
+
     /// Does with one owed name what is to be done.
     fn consider(&mut self, cache: &Cache, kind: ResourceKind, name: &Name, now: Instant, batch: &mut Batch) {
         let Some(owed) = self.ledger(kind).owed.get(name) else { return };
@@ -157,7 +176,10 @@ impl Session {
                 batch.bytes += resource.body.len() + 2 * name.len();
                 batch.resources.push((name.clone(), resource));
             }
-            Verdict::Remove => batch.removed.push(name.clone()),
+            Verdict::Remove => {
+                batch.removal_first |= batch.is_empty();
+                batch.removed.push(name.clone());
+            }
             Verdict::Leave => self.leave(kind, name, now),
             Verdict::Unknown => {}
             Verdict::Wait(need) => {
@@ -269,7 +291,7 @@ impl Session {
     }
 
     fn send(&mut self, cache: &Cache, kind: ResourceKind, batch: Batch) -> Response {
-        let Batch { resources, mut removed, bytes: _, edit: _, whole: _ } = batch;
+        let Batch { resources, mut removed, bytes: _, edit: _, whole: _, removal_first: _ } = batch;
         self.nonce += 1;
         let mut names = Vec::with_capacity(resources.len() + removed.len());
         let mut items = Vec::with_capacity(resources.len());

@@ -269,7 +269,7 @@ impl Session {
 }
 
 /// Kinds where a first request without names means all of them.
-fn asks_for_all(kind: ResourceKind) -> bool {
+pub(super) fn asks_for_all(kind: ResourceKind) -> bool {
     match kind {
         ResourceKind::Cluster | ResourceKind::Listener | ResourceKind::ScopedRoute => true,
         ResourceKind::Endpoints | ResourceKind::Secret | ResourceKind::Route => false,

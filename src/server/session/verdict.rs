@@ -227,9 +227,10 @@ impl Session {
             let last = entry.last_good().filter(|_| entry.quarantined());
             last.unwrap_or(&entry.resource).version == sent.version
         });
-        // Alone in its response, it is certain that the engine kept what it had.
+        // Alone in its response, it is certain that the engine kept what it had. A relay
+        // has it all the same, and offers it to its Envoy again.
         let mut held = flying.held.clone();
-        if !alone {
+        if !alone || self.relay {
             held.has = if held.certain() { Has::Some } else { Has::Perhaps };
             held.needs.push(sent.needs.clone());
         }
