@@ -146,7 +146,7 @@ fn cluster(name: &str, body: impl Into<Bytes>) -> Resource {
     Resource {
         key: ResourceKey { kind: ResourceKind::Cluster, name: name.into() },
         version: Version::of(&body.as_ref()),
-        body,
+        body: body.into(),
         needs: [].into(),
         origins: [].into(),
     }
@@ -236,6 +236,10 @@ struct Once(Option<DuplexStream>);
 
 impl Listen for Once {
     type Io = DuplexStream;
+
+    fn peer(_: &DuplexStream) -> Option<std::net::SocketAddr> {
+        None
+    }
 
     async fn accept(&mut self) -> io::Result<DuplexStream> {
         match self.0.take() {
