@@ -94,7 +94,7 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("tonic", &["server"]),
     ("warp", &["admin", "app"]),
     ("redb", &["store"]),
-    ("notify", &["source"]),
+    ("inotify", &["source"]),
     ("serde_saphyr", &["yaml"]),
 ];
 

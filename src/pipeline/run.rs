@@ -1,6 +1,6 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Course, Kept, LedgerThread, Next, observed::Observed};
+use super::{Course, Kept, LedgerThread, Next, behind::Behind, observed::Observed};
 use crate::{
     base::{Hostname, ObjectKey, Text},
     clock,
@@ -10,10 +10,13 @@ use crate::{
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::Batch,
-    store::{FirstSeen, Serial, Serials},
+    store::{Serial, Serials},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
 
 /// A question to the loop's state, answered between two batches.
 pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
@@ -34,7 +37,7 @@ pub struct Pipeline {
     observed: Observed,
     kept: Kept,
     serials: Serials,
-    unwritten_serials: Vec<(String, Serial)>,
+    behind: Behind,
     /// Releases an operator asked for, and who waits to hear of them.
     releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
@@ -54,6 +57,7 @@ impl Pipeline {
         kept: Kept,
         serials: Serials,
     ) -> Self {
+        let behind = Behind::new(ledger.clone());
         Self {
             course: Course::new(desired),
             ledger,
@@ -62,7 +66,7 @@ impl Pipeline {
             fleet,
             kept,
             serials,
-            unwritten_serials: Vec::new(),
+            behind,
             releases: Vec::new(),
             told: BTreeMap::new(),
         }
@@ -72,7 +76,7 @@ impl Pipeline {
     pub async fn run(mut self, inlets: Inlets) {
         let Inlets { mut batches, mut events, mut queries } = inlets;
         loop {
-            let wake = self.course.wake_at();
+            let (wake, behind) = (self.course.wake_at(), self.behind.due());
             tokio::select! {
                 batch = batches.recv() => {
                     let Some(batch) = batch else { return };
@@ -95,8 +99,8 @@ impl Pipeline {
                 }
                 () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
                     self.settle().await;
-                    self.remember(Vec::new());
                 }
+                () = sleep_until(behind.unwrap_or_else(clock::instant).into()), if behind.is_some() => self.behind.write(),
             }
         }
     }
@@ -120,7 +124,6 @@ impl Pipeline {
         written.map_err(|error| error.to_string())?;
         self.course.released(&plan);
         self.settle().await;
-        self.remember(Vec::new());
         Ok(plan.release.iter().map(|release| release.address).collect())
     }
 
@@ -134,7 +137,7 @@ impl Pipeline {
             ages.extend(seen);
         }
         self.settle().await;
-        self.remember(ages);
+        self.behind.ages(ages);
     }
 
     /// Plans, writes and publishes until nothing is left to do.
@@ -190,6 +193,7 @@ impl Pipeline {
     }
 
     fn publish_dns(&mut self, records: Records, changes: Vec<ZoneChange>, first: bool) {
+        let count = records.len() + changes.len();
         let serials = self.zones.update(|zones| {
             for change in changes {
                 match change {
@@ -213,27 +217,9 @@ impl Pipeline {
             let zone = known.apex.to_string();
             if self.serials.get(&zone) != Some(&serial) {
                 self.serials.insert(zone.clone(), serial);
-                self.unwritten_serials.push((zone, serial));
+                self.behind.serial(zone, serial, count);
             }
         }
-    }
-
-    /// Ages are written behind the change they came with: a crash in between
-    /// costs an order among objects that came in the same instant, not a VIP.
-    fn remember(&mut self, ages: Vec<(ObjectKey, Option<crate::inputs::fact::Age>)>) {
-        let serials = std::mem::take(&mut self.unwritten_serials);
-        if ages.is_empty() && serials.is_empty() {
-            return;
-        }
-        let ages: Vec<_> = ages
-            .into_iter()
-            .map(|(key, age)| (key, age.map(|age| FirstSeen { seconds: age.seconds, batch: age.batch })))
-            .collect();
-        self.ledger.tell(move |store| {
-            if let Err(error) = store.remember(&ages, &serials) {
-                tracing::error!(%error, "First sights of objects and serials could not be written");
-            }
-        });
     }
 
     /// Logs what is new among the findings of objects.
