@@ -6,6 +6,7 @@
 //! plan is written; one task owns it all. *To add one* (an output): a field of
 //! [`crate::desired::Publication`], handed on in `run`.
 
+mod behind;
 mod course;
 mod last_good;
 mod ledger;

@@ -109,7 +109,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tonic", &["server"]),
     ("warp", &["admin", "app"]),
     ("redb", &["store"]),
-    ("notify", &["source"]),
+    ("inotify", &["source"]),
     ("serde_saphyr", &["yaml"]),
 ];
 

@@ -1,6 +1,6 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Course, Kept, LedgerThread, Next, observed::Observed};
+use super::{Course, Kept, LedgerThread, Next, behind::Behind, observed::Observed};
 use crate::{
     base::{Hostname, ObjectKey, Text},
     clock,
@@ -11,10 +11,13 @@ use crate::{
     report::{Finding, Severity},
     server::{EngineEvent, FleetEvent, Handle},
     source::files::Batch,
-    store::{FirstSeen, Serial, Serials},
+    store::{Serial, Serials},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep_until,
+};
 
 /// A question to the loop's state, answered between two batches.
 pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
@@ -35,7 +38,7 @@ pub struct Pipeline {
     observed: Observed,
     kept: Kept,
     serials: Serials,
-    unwritten_serials: Vec<(String, Serial)>,
+    behind: Behind,
     /// Releases an operator asked for, and who waits to hear of them.
     releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
@@ -55,6 +58,7 @@ impl Pipeline {
         kept: Kept,
         serials: Serials,
     ) -> Self {
+        let behind = Behind::new(ledger.clone());
         Self {
             course: Course::new(desired),
             ledger,
@@ -63,7 +67,7 @@ impl Pipeline {
             fleet,
             kept,
             serials,
-            unwritten_serials: Vec::new(),
+            behind,
             releases: Vec::new(),
             told: BTreeMap::new(),
         }
@@ -73,7 +77,7 @@ impl Pipeline {
     pub async fn run(mut self, inlets: Inlets) {
         let Inlets { mut batches, mut events, mut queries } = inlets;
         loop {
-            let wake = self.course.wake_at();
+            let (wake, behind) = (self.course.wake_at(), self.behind.due());
             tokio::select! {
                 batch = batches.recv() => {
                     let Some(batch) = batch else { return };
@@ -96,8 +100,8 @@ impl Pipeline {
                 }
                 () = clock::sleep_until(wake.unwrap_or(i64::MAX)), if wake.is_some() => {
                     self.settle().await;
-                    self.remember(Vec::new());
                 }
+                () = sleep_until(behind.unwrap_or_else(clock::instant).into()), if behind.is_some() => self.behind.write(),
             }
         }
     }
@@ -121,7 +125,6 @@ impl Pipeline {
         written.map_err(|error| error.to_string())?;
         self.course.released(&plan);
         self.settle().await;
-        self.remember(Vec::new());
         Ok(plan.release.iter().map(|release| release.address).collect())
     }
 
@@ -137,7 +140,7 @@ impl Pipeline {
         }
         failpoint::pass("batch.taken");
         self.settle().await;
-        self.remember(ages);
+        self.behind.ages(ages);
     }
 
     /// Plans, writes and publishes until nothing is left to do.
@@ -198,6 +201,7 @@ impl Pipeline {
     }
 
     fn publish_dns(&mut self, records: Records, changes: Vec<ZoneChange>, first: bool) {
+        let count = records.len() + changes.len();
         let serials = self.zones.update(|zones| {
             for change in changes {
                 match change {
@@ -221,29 +225,9 @@ impl Pipeline {
             let zone = known.apex.to_string();
             if self.serials.get(&zone) != Some(&serial) {
                 self.serials.insert(zone.clone(), serial);
-                self.unwritten_serials.push((zone, serial));
+                self.behind.serial(zone, serial, count);
             }
         }
-    }
-
-    /// Ages are written behind the change they came with: a crash in between
-    /// costs an order among objects that came in the same instant, not a VIP.
-    fn remember(&mut self, ages: Vec<(ObjectKey, Option<crate::inputs::fact::Age>)>) {
-        let serials = std::mem::take(&mut self.unwritten_serials);
-        if ages.is_empty() && serials.is_empty() {
-            return;
-        }
-        let ages: Vec<_> = ages
-            .into_iter()
-            .map(|(key, age)| (key, age.map(|age| FirstSeen { seconds: age.seconds, batch: age.batch })))
-            .collect();
-        self.ledger.tell(move |store| {
-            failpoint::pass("remember.before");
-            if let Err(error) = store.remember(&ages, &serials) {
-                tracing::error!(%error, "First sights of objects and serials could not be written");
-            }
-            failpoint::pass("remember.after");
-        });
     }
 
     /// Logs what is new among the findings of objects.
