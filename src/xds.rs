@@ -6,6 +6,7 @@
 //! named as in `ir`; an HTTP filter is a row in `filters`.
 
 mod access_log;
+mod body;
 mod bootstrap;
 mod certificate;
 mod edge;
@@ -21,6 +22,7 @@ mod route;
 mod standalone;
 mod upstream;
 
+pub use body::Body;
 pub use bootstrap::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap};
 pub use certificate::{build_dedicated, build_sni};
 pub use endpoints::build_endpoints;
@@ -47,7 +49,7 @@ fn encode<M: prost::Message>(
     Resource {
         key,
         version,
-        body: message.encode_to_vec().into(),
+        body: Body::from(message.encode_to_vec()),
         needs: needs.into_iter().collect(),
         origins: origins.into(),
     }

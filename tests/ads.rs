@@ -146,7 +146,7 @@ fn cluster(name: &str, body: impl Into<Bytes>) -> Resource {
     Resource {
         key: ResourceKey { kind: ResourceKind::Cluster, name: name.into() },
         version: Version::of(&body.as_ref()),
-        body,
+        body: body.into(),
         needs: [].into(),
         origins: [].into(),
     }

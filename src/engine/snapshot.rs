@@ -171,7 +171,7 @@ fn record(set: &[&Resource], removed: &[&ResourceKey]) -> Record {
         Kept {
             key: Some(key.into()),
             version: version.0.to_be_bytes().to_vec(),
-            body: body.clone(),
+            body: body.bytes(),
             needs: needs.iter().map(Key::from).collect(),
         }
     };
@@ -202,7 +202,7 @@ fn resource(kept: Kept) -> Option<Resource> {
     Some(Resource {
         key: key?.read()?,
         version: Version(u128::from_be_bytes(version.try_into().ok()?)),
-        body,
+        body: body.into(),
         needs: needs.into_iter().map(Key::read).collect::<Option<_>>()?,
         origins: [].into(),
     })

@@ -101,7 +101,7 @@ impl Saved {
         Self {
             key: name(key),
             version: version.to_string(),
-            body: body.iter().map(|byte| format!("{byte:02x}")).collect(),
+            body: body.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
             needs: needs.iter().map(name).collect(),
             origins: origins.iter().map(ToString::to_string).collect(),
         }

@@ -99,7 +99,7 @@ pub fn read(kind: ResourceKind, wire: Wire) -> Option<Resource> {
     };
     let needs = needs.into_iter().map(Key::read).collect::<Option<Arc<[_]>>>()?;
     let key = ResourceKey { kind, name: Name::from(name) };
-    Some(Resource { key, version, body, needs, origins: [].into() })
+    Some(Resource { key, version, body: body.into(), needs, origins: [].into() })
 }
 
 /// A Secret is sent with its name (field 1) in front: see [`Resource`].
@@ -135,7 +135,7 @@ mod tests {
         let mut sent = DeltaDiscoveryResponse::decode(wire.as_slice()).expect("a response");
         let read = read(kind, sent.resources.remove(0)).expect("a resource");
         assert_eq!((&*read.key.name, read.key.kind, read.version), (name, kind, Version(7)));
-        assert_eq!((&read.body[..], &*read.needs), (body, needs));
+        assert_eq!((&read.body.bytes()[..], &*read.needs), (body, needs));
     }
 
     #[test]

@@ -43,8 +43,8 @@ pub fn translate_secret(origin: &ObjectKey, secret: Option<&TlsSecret>) -> Resul
     let validity = leaf.validity();
     Ok(Certificate {
         origin: origin.clone(),
-        chain: pem_chain(&certified.cert).into(),
-        key: Secret::new(pem_key(&key).into_bytes().into()),
+        chain: as_written(&secret.certificate, &pem_chain(&certified.cert)),
+        key: Secret::new(as_written(secret.key.expose(), pem_key(&key).as_bytes())),
         names: dns_names(&leaf),
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
@@ -57,6 +57,11 @@ pub fn translate_secret(origin: &ObjectKey, secret: Option<&TlsSecret>) -> Resul
 /// What is wrong, reading on after "ca.crt".
 pub(super) fn authorities(pem: &[u8]) -> Result<Arc<[u8]>, String> {
     Ok(pem_chain(&certificates(pem)?).into())
+}
+
+/// What was read, shared, where it is just what we write: as a rule it is.
+fn as_written(read: &Arc<[u8]>, ours: &[u8]) -> Arc<[u8]> {
+    if **read == *ours { Arc::clone(read) } else { ours.into() }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

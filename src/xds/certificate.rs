@@ -1,7 +1,7 @@
 //! Certificates and authorities, as SDS secrets. Their bodies leave the name
 //! out (see [`Resource`]): the server puts it in front as it was asked for.
 
-use super::{Resource, encode, names, proto};
+use super::{Body, Resource, encode, names, proto};
 use crate::{
     base::{ObjectKey, Version},
     ir::{Certificate, SniCertificate},
@@ -9,6 +9,7 @@ use crate::{
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, Secret, TlsCertificate, secret,
 };
+use std::sync::Arc;
 
 /// What the shared chains are served on demand.
 #[must_use]
@@ -19,11 +20,19 @@ pub fn build_sni(sni: &SniCertificate) -> Resource {
 
 /// The certificate of a dedicated chain; `name` is what the chain calls it.
 #[must_use]
-pub fn build_dedicated(name: &str, certificate: &Certificate) -> Resource {
-    let Certificate { origin, chain, key, names: _, not_before: _, not_after: _ } = certificate;
-    let body = secret(secret::Type::TlsCertificate(tls_certificate(certificate)));
-    let origins = [origin.clone()];
-    encode(names::secret(name), Version::of(&(chain, key)), &body, [], origins)
+pub fn build_dedicated(name: &str, certificate: &Arc<Certificate>) -> Resource {
+    let Certificate { origin, chain, key, names: _, not_before: _, not_after: _ } = &**certificate;
+    Resource {
+        key: names::secret(name),
+        version: Version::of(&(chain, key)),
+        body: Body::certificate(Arc::clone(certificate)),
+        needs: Arc::default(),
+        origins: [origin.clone()].into(),
+    }
+}
+
+pub(super) fn message(certificate: &Certificate) -> Secret {
+    secret(secret::Type::TlsCertificate(tls_certificate(certificate)))
 }
 
 pub(super) fn tls_certificate(certificate: &Certificate) -> TlsCertificate {

@@ -25,7 +25,7 @@ const PLACEHOLDER: &str = "[secret]";
 pub fn print_resource(resource: &Resource) -> Value {
     let Resource { key, version: _, body, needs: _, origins: _ } = resource;
     let url = key.kind.type_url();
-    let mut value = json(url.rsplit('/').next().unwrap_or(url), body);
+    let mut value = json(url.rsplit('/').next().unwrap_or(url), &body.bytes());
     if key.kind == ResourceKind::Secret {
         redact(&mut value);
         if let Value::Object(fields) = &mut value {

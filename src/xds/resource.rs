@@ -1,7 +1,7 @@
 //! One encoded resource, as the server hands it to Envoys.
 
+use super::Body;
 use crate::base::{ObjectKey, Text, Version};
-use bytes::Bytes;
 use std::{fmt, sync::Arc};
 
 /// The name of a resource among those of its kind.
@@ -73,7 +73,7 @@ impl fmt::Debug for ResourceKey {
 pub struct Resource {
     pub key: ResourceKey,
     pub version: Version,
-    pub body: Bytes,
+    pub body: Body,
     /// What must be held by an Envoy before this may be sent: clusters of a
     /// route, the route table of a scope.
     pub needs: Arc<[ResourceKey]>,

@@ -9,7 +9,7 @@ use tidegate::{
     inputs::Fact,
     ipam::{self, Family, Pools},
     translate::Options,
-    xds::{ResourceKey, ResourceKind},
+    xds::{Body, ResourceKey, ResourceKind},
 };
 
 impl Sim {
@@ -85,12 +85,12 @@ impl Sim {
         fresh.written(&plan);
         let publication = fresh.publication();
         let resources = publication.resources.set.iter();
-        let fresh_set: BTreeMap<&ResourceKey, (Version, &[u8])> =
-            resources.map(|resource| (&resource.key, (resource.version, &resource.body[..]))).collect();
-        let now: BTreeMap<&ResourceKey, (Version, &[u8])> = control
+        let fresh_set: BTreeMap<&ResourceKey, (Version, &Body)> =
+            resources.map(|resource| (&resource.key, (resource.version, &resource.body))).collect();
+        let now: BTreeMap<&ResourceKey, (Version, &Body)> = control
             .published
             .values()
-            .map(|resource| (&resource.key, (resource.version, &resource.body[..])))
+            .map(|resource| (&resource.key, (resource.version, &resource.body)))
             .collect();
         for key in fresh_set.keys().chain(now.keys()) {
             assert!(fresh_set.get(key) == now.get(key), "I14: {key} differs from a fresh start's");

@@ -74,7 +74,7 @@ fn names_and_needs() {
         build_endpoints(&endpoints(&secured, &[])),
         build_listener(&listener),
         build_sni(&sni("a.test", &Arc::new(pem.clone()))),
-        build_dedicated("chain/public/a.test", &pem),
+        build_dedicated("chain/public/a.test", &Arc::new(pem)),
     ];
     assert_eq!(
         names(&built),
@@ -303,9 +303,9 @@ fn secrets_leave_their_name_to_the_server_and_do_not_print() {
     let key = String::from_utf8(pem.key.expose().to_vec()).unwrap();
     let sni: SniCertificate = sni("*.w.test", &Arc::new(pem));
     let resource = build_sni(&sni);
-    assert_eq!(EnvoySecret::decode(resource.body.clone()).unwrap().name, "");
+    assert_eq!(EnvoySecret::decode(resource.body.bytes()).unwrap().name, "");
     // Field 1, a text of 8 bytes.
-    let named = [b"\x0a\x08a.w.test", resource.body.as_ref()].concat();
+    let named = [b"\x0a\x08a.w.test", resource.body.bytes().as_ref()].concat();
     let decoded = EnvoySecret::decode(named.as_slice()).unwrap();
     assert_eq!(decoded.name, "a.w.test");
     assert!(decoded.r#type.is_some());

@@ -55,7 +55,7 @@ fn what_was_kept_is_there_again() {
     let (_, state) = Snapshot::open(home.0.path(), keys.as_deref()).expect("ours");
     let state = state.expect("a whole state").set;
     let [secret, route] = &state[..] else { panic!("{state:?}") };
-    assert_eq!((route.version, &route.body[..]), (Version(2), &b"body of r 2"[..]));
+    assert_eq!((route.version, &route.body.bytes()[..]), (Version(2), &b"body of r 2"[..]));
     assert_eq!(*route.needs, [key(ResourceKind::Cluster, "shop/web/80")]);
     assert_eq!(secret.version, Version(3));
     let public = fs::read(home.log()).expect("a log");

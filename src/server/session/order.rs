@@ -271,7 +271,7 @@ impl Session {
             let sent = Sent { source: key, version, needs };
             self.fly(kind, &name, Some(sent));
             let named_body = kind == ResourceKind::Secret;
-            items.push(Item { name: name.clone(), version, named_body, body, metadata });
+            items.push(Item { name: name.clone(), version, named_body, body: body.bytes(), metadata });
             names.push(name);
         }
         for name in &removed {
