@@ -160,11 +160,11 @@ proptest! {
         let (_, update) = Site::new(&texts.collect::<String>());
         let mut keys = BTreeSet::new();
         for scope in of_kind(&update, ScopedRoute) {
-            let scope = ScopedRouteConfiguration::decode(&*scope.body).expect("a scope");
+            let scope = ScopedRouteConfiguration::decode(scope.body.bytes()).expect("a scope");
             prop_assert!(keys.insert(format!("{:?}", scope.key)), "{:?} twice", scope.key);
         }
         for table in of_kind(&update, Route) {
-            let table = RouteConfiguration::decode(&*table.body).expect("a table");
+            let table = RouteConfiguration::decode(table.body.bytes()).expect("a table");
             let domains: Vec<_> = table.virtual_hosts.iter().flat_map(|host| &host.domains).collect();
             let lower: BTreeSet<_> = domains.iter().map(|domain| domain.to_ascii_lowercase()).collect();
             prop_assert_eq!(lower.len(), domains.len());

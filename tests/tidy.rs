@@ -255,7 +255,7 @@ fn none(what: &str, found: &[String]) {
 
 #[test]
 fn rooms_import_what_the_table_says() {
-    let table: BTreeMap<&str, &[&str]> = ROOMS.into_iter().collect();
+    let table: BTreeMap<&str, &[&str]> = ROOMS.iter().copied().collect();
     let (mut wrong, mut used) = (Vec::new(), BTreeSet::new());
     for source in shipped() {
         if matches!(source.path.as_str(), "src/lib.rs" | "src/main.rs") {
@@ -276,7 +276,7 @@ fn rooms_import_what_the_table_says() {
             used.insert((room.to_owned(), import));
         }
     }
-    for (room, allowed) in ROOMS {
+    for &(room, allowed) in ROOMS {
         for import in allowed {
             if !used.contains(&(room.to_owned(), (*import).to_owned())) {
                 wrong.push(format!("{room} does not import {import}: take it out of the table"));
@@ -291,7 +291,7 @@ fn crates_stay_in_their_rooms() {
     let mut wrong = Vec::new();
     for source in shipped() {
         for (line, code) in source.code() {
-            for (name, rooms) in CRATES {
+            for &(name, rooms) in CRATES {
                 let path = format!("{name}::");
                 let named = code.match_indices(&path).any(|(at, _)| {
                     !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
@@ -311,7 +311,7 @@ fn crates_stay_in_their_rooms() {
 /// As ARCHITECTURE.md prints it.
 fn printed() -> String {
     let mut table = "| room | imports |\n| --- | --- |\n".to_owned();
-    for (room, imports) in ROOMS {
+    for &(room, imports) in ROOMS {
         let imports: Vec<_> = imports.iter().map(|import| format!("`{import}`")).collect();
         let imports = if imports.is_empty() { vec!["nothing".to_owned()] } else { imports };
         table.push_str(&format!("| `{room}` | {} |\n", imports.join(", ")));
@@ -353,7 +353,7 @@ fn calls_stay_at_home() {
     for source in shipped() {
         for (line, code) in source.code() {
             let code = without_texts(code);
-            for (call, homes) in CALLS {
+            for &(call, homes) in CALLS {
                 let inside = |at: usize| code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
                 let called = code.match_indices(call).any(|(at, _)| !inside(at));
                 if called && !homes.iter().any(|home| source.path.starts_with(home)) {
