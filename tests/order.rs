@@ -62,7 +62,7 @@ fn write(folder: &Path, documents: &[String], seed: u64) {
 }
 
 #[test]
-fn order_files_and_processes_do_not_matter() {
+fn trap_47_order_files_and_processes_do_not_matter() {
     let mut outputs = Vec::new();
     for seed in 0..ORDERS {
         let folder = tempfile::tempdir().unwrap();

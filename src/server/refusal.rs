@@ -77,11 +77,19 @@ pub(super) fn unavailable(name: &Name) -> Resource {
         routes: vec![route],
         ..Default::default()
     };
-    let table =
-        RouteConfiguration { name: name.to_string(), virtual_hosts: vec![host], ..Default::default() };
+    table(name, "refused", vec![host])
+}
+
+/// A route table without hosts, which answers 404: said of a table that is not there.
+pub(super) fn absent(name: &Name) -> Resource {
+    table(name, "absent", Vec::new())
+}
+
+fn table(name: &Name, what: &str, virtual_hosts: Vec<VirtualHost>) -> Resource {
+    let table = RouteConfiguration { name: name.to_string(), virtual_hosts, ..Default::default() };
     Resource {
         key: ResourceKey { kind: ResourceKind::Route, name: name.clone() },
-        version: Version::of(&("refused", name)),
+        version: Version::of(&(what, name)),
         body: table.encode_to_vec().into(),
         needs: [].into(),
         origins: [].into(),

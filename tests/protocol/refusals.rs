@@ -77,7 +77,7 @@ fn trap_26_a_message_that_names_one_needs_no_bisection() {
 }
 
 #[test]
-fn a_refused_first_route_is_a_503_of_ours() {
+fn trap_26_a_refused_first_route_is_a_503_of_ours() {
     let mut t = Transcript::new([route("a", 1)]);
     let bad = t.subscribe(Route, &["a"]);
     let instead = t.nack(&bad[0], "bad");
@@ -93,7 +93,7 @@ fn a_refused_first_route_is_a_503_of_ours() {
 }
 
 #[test]
-fn other_engines_are_spared_or_keep_what_they_have() {
+fn trap_26_other_engines_are_spared_or_keep_what_they_have() {
     let mut t = with_routes(&["a"]);
     // e2 accepts version 2 before e1 refuses it; e3 has not taken it.
     let mut e2 = Transcript::over(Cache::new());
@@ -139,7 +139,7 @@ fn an_engine_that_is_sent_the_version_while_another_refuses_it() {
 }
 
 #[test]
-fn what_the_last_good_needs_stays() {
+fn trap_27_what_the_last_good_needs_stays() {
     let mut t = Transcript::new([resource(Cluster, "x", 1, &[]), resource(Route, "a", 1, &[(Cluster, "x")])]);
     let clusters = t.subscribe(Cluster, &[]);
     t.ack_all(clusters);
@@ -210,7 +210,7 @@ fn a_removed_resource_takes_its_verdict_along() {
 }
 
 #[test]
-fn an_engines_own_failure_holds_nobody_else() {
+fn trap_26_an_engines_own_failure_holds_nobody_else() {
     let mut t = Transcript::new([resource(Listener, "l", 1, &[])]);
     let first = t.subscribe(Listener, &[]);
     check(&t.nack(&first[0], "Error adding/updating listener(s) l: cannot bind '127.0.0.1:80'"), &[]);

@@ -1,10 +1,15 @@
 //! What is asked for, and what is answered.
 
 use crate::transcript::{ENGINE, Transcript, ack, check, nack, resource, resume, short, subscribe};
-use envoy_types::pb::envoy::{config::core::v3::Node, service::discovery::v3::DeltaDiscoveryRequest};
+use envoy_types::pb::envoy::{
+    config::{core::v3::Node, route::v3::RouteConfiguration},
+    service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
+};
+use prost::Message;
 use tidegate::{
     server::{
         cache::Cache,
+        frame::Response,
         session::{Closed, Event, RESOURCES_PER_RESPONSE_MAX, Session},
     },
     xds::{ResourceKind::*, Update},
@@ -211,19 +216,65 @@ fn trap_22_endpoints_given_up_are_not_sent() {
 }
 
 #[test]
-fn trap_23_and_52_every_name_is_answered() {
+fn trap_16_known_names_are_answered_whatever_else_is_asked() {
+    let mut t = Transcript::new(["a", "b", "c"].map(|name| resource(Endpoints, name, 1, &[])));
+    let some = t.subscribe(Endpoints, &["b", "none", "a"]);
+    check(&some, &["Endpoints +b@1 +a@1 -none"]);
+    t.ack(&some[0]);
+    check(&t.set([resource(Endpoints, "a", 2, &[]), resource(Endpoints, "c", 2, &[])]), &["Endpoints +a@2"]);
+}
+
+#[test]
+fn trap_23_every_name_is_answered() {
     let mut t = Transcript::new([]);
-    for kind in [Endpoints, Secret, Route] {
+    for kind in [Endpoints, Secret] {
         check(&t.subscribe(kind, &["missing"]), &[&format!("{kind:?} -missing")]);
     }
-    let rtds = DeltaDiscoveryRequest {
-        type_url: "type.googleapis.com/envoy.service.runtime.v3.Runtime".to_owned(),
-        resource_names_subscribe: vec!["layer".to_owned()],
-        ..Default::default()
-    };
-    let answer = t.send(rtds.clone());
-    check(&answer, &["type.googleapis.com/envoy.service.runtime.v3.Runtime -layer"]);
+}
+
+/// Envoy passes over the removal of a table, and waits for it.
+#[test]
+fn trap_23_an_absent_table_is_an_empty_one() {
+    let mut t = Transcript::new([resource(Cluster, "gone", 1, &[])]);
+    let clusters = t.subscribe(Cluster, &[]);
+    t.ack(&clusters[0]);
+    let answer = t.subscribe(Route, &["r"]);
+    let [Response { resources, removed, .. }] = &answer[..] else { panic!("{answer:?}") };
+    let table = RouteConfiguration::decode(resources[0].body.clone()).expect("a table");
+    assert!(table.name == "r" && table.virtual_hosts.is_empty() && removed.is_empty());
     check(&t.ack(&answer[0]), &[]);
+    assert!(t.session.synced());
+    // It comes back with that, and has all there is.
+    t.reconnect();
+    check(&t.send(resume(Cluster, &[], &[("gone", 1)])), &[]);
+    check(&t.send(resume(Route, &["r"], &[("r", resources[0].version.0)])), &[]);
+    assert!(t.session.synced());
+    check(&t.remove(Cluster, "gone"), &[]);
+    check(&t.pass(std::time::Duration::from_secs(10)), &["Cluster -gone"]);
+    let made = t.set([resource(Route, "r", 1, &[])]);
+    check(&made, &["Route +r@1"]);
+    t.ack(&made[0]);
+    // Refused together with a bad one, it is said again.
+    let both = t.subscribe(Route, &["bad", "none"]);
+    t.ack(&both[0]);
+    t.set([resource(Route, "bad", 1, &[])]);
+    let both = t.subscribe(Route, &["s", "none"]);
+    let again = t.nack(&both[0], "bad");
+    assert!(again.iter().all(|response| response.resources.len() == 1 && response.removed.is_empty()));
+}
+
+#[test]
+fn trap_38_no_time_to_live_is_sent() {
+    let mut t = Transcript::new([resource(Cluster, "a", 1, &[])]);
+    let sent = t.subscribe(Cluster, &[]);
+    let mut wire = Vec::new();
+    sent[0].encode(&mut wire);
+    let read = DeltaDiscoveryResponse::decode(wire.as_slice()).expect("a response");
+    let [resource] = &read.resources[..] else { panic!("{read:?}") };
+    assert!(resource.ttl.is_none() && resource.resource.is_some());
+    // And so there is no heartbeat: a stream in sync is silent.
+    check(&t.ack(&sent[0]), &[]);
+    check(&t.pass(std::time::Duration::from_secs(24 * 3600)), &[]);
 }
 
 #[test]
@@ -258,6 +309,19 @@ fn trap_48_what_nobody_asked_for_makes_no_work() {
         check(&t.set([resource(Secret, "other", version, &[])]), &[]);
     }
     assert_eq!(t.session.pending(), [0; 6]);
+}
+
+#[test]
+fn trap_52_a_runtime_layer_is_answered() {
+    let mut t = Transcript::new([]);
+    let rtds = DeltaDiscoveryRequest {
+        type_url: "type.googleapis.com/envoy.service.runtime.v3.Runtime".to_owned(),
+        resource_names_subscribe: vec!["layer".to_owned()],
+        ..Default::default()
+    };
+    let answer = t.send(rtds);
+    check(&answer, &["type.googleapis.com/envoy.service.runtime.v3.Runtime -layer"]);
+    check(&t.ack(&answer[0]), &[]);
 }
 
 #[test]

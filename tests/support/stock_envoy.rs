@@ -37,6 +37,15 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
+/// What one Envoy has besides.
+#[derive(Debug, Default)]
+pub(crate) struct Extra {
+    /// On top of its bootstrap.
+    pub(crate) bootstrap: Option<Value>,
+    /// The folder of dynamic modules.
+    pub(crate) modules: Option<PathBuf>,
+}
+
 /// A running Envoy; killed when dropped.
 pub(crate) struct Envoy {
     child: Child,
@@ -52,6 +61,17 @@ impl Envoy {
         identity: &Identity,
         certificate: &Issued,
     ) -> Self {
+        Self::start_with(dir, ads, ca, identity, certificate, &Extra::default())
+    }
+
+    pub(crate) fn start_with(
+        dir: &Path,
+        ads: SocketAddr,
+        ca: &str,
+        identity: &Identity,
+        certificate: &Issued,
+        extra: &Extra,
+    ) -> Self {
         let file = |name: &str, text: &str| {
             let path = dir.join(name);
             std::fs::write(&path, text).expect("written");
@@ -63,7 +83,15 @@ impl Envoy {
         let config = bootstrap(ads, identity, &ca, &chain, &key);
         let config = file("bootstrap.json", &config.to_string());
         let log = dir.join("envoy.log");
-        let child = Command::new(binary())
+        let Extra { bootstrap, modules } = extra;
+        let mut command = Command::new(binary());
+        if let Some(over) = bootstrap {
+            command.arg("--config-yaml").arg(over.to_string());
+        }
+        if let Some(modules) = modules {
+            command.env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", modules);
+        }
+        let child = command
             .args(["--concurrency", "1", "--use-dynamic-base-id", "-l", "info"])
             .arg("-c")
             .arg(config)

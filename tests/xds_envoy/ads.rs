@@ -98,6 +98,53 @@ fn listeners_are_valid() {
     validate(&holding(&built, []));
 }
 
+/// Two chains of one match reject the whole listener.
+#[test]
+fn trap_29_chains_differ_in_their_match() {
+    let hosts = ["a.test", "+.a.test", "*.a.test", "b.a.test", "+.b.a.test", "*.b.a.test", "*"];
+    let shadowed = ["a.test", "b.a.test", "c.b.a.test", "d.a.test"];
+    let mut built = Vec::new();
+    // Every set of hosts that have chains of their own, with all or none below them shadowed.
+    for set in 1..1_u32 << hosts.len() {
+        let of: Vec<_> = hosts.iter().enumerate().filter(|(n, _)| set >> n & 1 == 1).collect();
+        let shadowed = if set.is_multiple_of(3) { &shadowed[..] } else { &[] };
+        let dedicated = of.iter().map(|(_, host)| dedicated(host, shadowed)).collect();
+        let listener = print_resource(&build_listener(&Listener { dedicated, ..listener(Protocol::Https) }));
+        let mut seen = std::collections::BTreeSet::new();
+        for chain in listener["filter_chains"].as_array().unwrap() {
+            let names = chain.pointer("/filter_chain_match/server_names").cloned().unwrap_or_default();
+            let names = names.as_array().cloned().unwrap_or_default();
+            assert!(names.is_empty() == chain["filter_chain_match"].is_null(), "{chain}");
+            for name in names.into_iter().chain(chain["filter_chain_match"].is_null().then(Value::default)) {
+                assert!(seen.insert(name.to_string()), "{name} twice: {of:?} {listener:#}");
+            }
+        }
+        if set % 8 == 7 {
+            built.push(listener);
+        }
+    }
+    validate(&holding(&built, []));
+}
+
+/// Envoy knows `*.suffix` alone, and asks the inspector for the name.
+#[test]
+fn trap_30_wildcards_of_a_match_are_suffixes() {
+    let chains = vec![dedicated("*.a.test", &[]), dedicated("+.b.test", &["x.b.test"]), dedicated("*", &[])];
+    let listener = Listener { dedicated: chains, ..listener(Protocol::Https) };
+    let built = print_resource(&build_listener(&listener));
+    for chain in built["filter_chains"].as_array().unwrap() {
+        let names = chain.pointer("/filter_chain_match/server_names").cloned().unwrap_or(json!([]));
+        for name in names.as_array().unwrap() {
+            let name = name.as_str().unwrap();
+            let rest = name.strip_prefix("*.").unwrap_or(name);
+            assert!(!rest.contains('*') && !rest.is_empty(), "{name}");
+        }
+    }
+    let inspects = built["listener_filters"].to_string().contains("tls_inspector");
+    assert!(inspects, "{built:#}");
+    validate(&holding(&[built], []));
+}
+
 #[test]
 fn clusters_are_valid() {
     let tls = |server_name: Option<&str>, ca: bool| {

@@ -128,6 +128,24 @@ fn tables_guard_then_serve_then_end() {
 }
 
 #[test]
+fn trap_20_endpoints_bear_the_name_of_their_cluster_alone() {
+    for (upstream, sticky) in [(upstream("web"), false), (secured(), true)] {
+        let upstream = Upstream { sticky_source: sticky, ..upstream };
+        let cluster = print_resource(&build_upstream(&upstream).0);
+        let endpoints = build_endpoints(&endpoints(&upstream, &[]));
+        assert_eq!(cluster["eds_cluster_config"]["service_name"], cluster["name"]);
+        assert_eq!(cluster["name"], *endpoints.key.name);
+    }
+}
+
+#[test]
+fn trap_45_changes_of_endpoints_are_not_held_back() {
+    let window = "/common_lb_config/update_merge_window";
+    check(&build_upstream(&upstream("web")).0, &[(window, json!("0s"))]);
+    check(&build_upstream(&secured()).0, &[(window, json!("0s"))]);
+}
+
+#[test]
 fn clusters_hold_what_was_decided() {
     let options = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions\
                    /explicit_http_config";
@@ -137,7 +155,6 @@ fn clusters_hold_what_was_decided() {
             ("/name", json!("shop/web/80")),
             ("/alt_stat_name", json!("upstream/shop/web/80")),
             ("/eds_cluster_config/service_name", json!("shop/web/80")),
-            ("/common_lb_config/update_merge_window", json!("0s")),
             ("/common_lb_config/healthy_panic_threshold/value", json!(1.0)),
             ("/ignore_health_on_host_removal", json!(true)),
             ("/connect_timeout", json!("5s")),
@@ -256,7 +273,7 @@ fn listeners_share_one_chain() {
 /// Maps of protobuf have no order in the crate: an unstable one shows within a
 /// few encodings, for each map is seeded anew.
 #[test]
-fn bytes_are_the_same_each_time() {
+fn trap_33_bytes_are_the_same_each_time() {
     let https = Listener { dedicated: vec![dedicated("a.test", &["b.test"])], ..listener(Protocol::Https) };
     let secured = secured();
     let bytes = || {

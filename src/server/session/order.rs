@@ -12,7 +12,7 @@ use crate::{
     server::{
         cache::{Cache, Entry},
         frame::{Item, Response},
-        relay,
+        refusal, relay,
     },
     xds::{Name, Resource, ResourceKey, ResourceKind},
 };
@@ -185,6 +185,9 @@ impl Session {
             return match (empty, asked) {
                 // It may be on its way: nobody has said yet that it is not there.
                 _ if !cache.complete() => Verdict::Unknown,
+                (_, true) if !held.certain() && self.wants_table(kind, name) => {
+                    Verdict::Send(refusal::absent(name))
+                }
                 (true, true) => Verdict::Remove,
                 (true, false) => Verdict::InOrder,
                 // Who asks again waits for the answer, and takes no harm from this one.
@@ -207,6 +210,13 @@ impl Session {
             Some(need) => Verdict::Wait(need),
             None => Verdict::Send(resource.clone()),
         }
+    }
+
+    /// Whether an absence must be said by an empty table: Envoy passes over the
+    /// removal of a table, so that a listener that warms with this scope would
+    /// wait for it for ever (Envoy 1.40).
+    fn wants_table(&self, kind: ResourceKind, name: &Name) -> bool {
+        kind == ResourceKind::Route && self.ledger(kind).subscription.names.contains(name)
     }
 
     /// What this engine gets of an entry: a refused version only if it has it.

@@ -12,6 +12,7 @@ use crate::{
     server::{
         cache::Cache,
         frame::{Response, parse_nonce},
+        refusal,
     },
     xds::{Name, ResourceKey, ResourceKind},
 };
@@ -241,8 +242,14 @@ impl Session {
         accepted: &mut Vec<(ResourceKey, Version)>,
     ) {
         let entry = find(cache, kind, name);
-        let Some(entry) = entry else { return self.owe(kind, name, Held::unknown(), false) };
         let version = Version::parse(reported);
+        let Some(entry) = entry else {
+            let said = kind == ResourceKind::Route && version == Some(refusal::absent(name).version);
+            if !said {
+                self.owe(kind, name, Held::unknown(), false);
+            }
+            return;
+        };
         let resource = &entry.resource;
         if entry.resource.key.name != *name {
             self.aliases.alias(name);
