@@ -373,6 +373,65 @@ fn nothing_is_left_for_later() {
     none("words", &wrong);
 }
 
+/// Names of tests, wherever they stand.
+fn tests_named(prefix: &str) -> BTreeSet<String> {
+    let all = sources("tests").into_iter().chain(sources("src"));
+    let mut found = BTreeSet::new();
+    for Source { path: _, text } in all {
+        let names = text.split("fn ").skip(1).map(first_word);
+        found.extend(names.filter(|name| name.starts_with(prefix)));
+    }
+    found
+}
+
+#[test]
+fn every_trap_has_its_tests() {
+    let text = fs::read_to_string(root().join("tests/TRAPS.md")).unwrap();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| trap") && !line.starts_with("| ---"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let numbers: Vec<usize> = rows.iter().map(|row| row[0].parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=52).collect::<Vec<_>>());
+    let tests = tests_named("trap_");
+    let (mut wrong, mut listed) = (Vec::new(), BTreeSet::new());
+    for row in &rows {
+        let names: Vec<_> = row[3].split('`').skip(1).step_by(2).collect();
+        if names.is_empty() != row[2].starts_with("no") {
+            wrong.push(format!("trap {}: applies? {}, tests: {}", row[0], row[2], row[3]));
+        }
+        for name in names {
+            let number = format!("_{:0>2}_", row[0]);
+            if !name.contains(&number) || !tests.contains(name) {
+                wrong.push(format!("trap {}: no test {name}", row[0]));
+            }
+            listed.insert(name.to_owned());
+        }
+    }
+    wrong.extend(tests.difference(&listed).map(|name| format!("{name} stands in no row")));
+    none("tests/TRAPS.md", &wrong);
+}
+
+/// All of Envoy's stats, or its whole configuration, would hold up its main thread.
+#[test]
+fn trap_46_envoy_is_asked_for_little() {
+    let mut asked = Vec::new();
+    for Source { path, text } in shipped().into_iter().filter(|source| source.room() == "engine") {
+        for (at, _) in text.match_indices("\"/") {
+            let target: String = text[at + 1..].chars().take_while(|c| *c != '"').collect();
+            let small = ["/ready", "/healthcheck/", "/drain_listeners", "/quitquitquit"];
+            let few = target.starts_with("/stats") && target.contains("filter=");
+            if path.ends_with("admin.rs") && !few && !small.iter().any(|it| target.starts_with(it)) {
+                asked.push(format!("{path}: {target}"));
+            }
+        }
+        let whole = ["config_dump", "/clusters"];
+        asked.extend(whole.iter().filter(|it| text.contains(*it)).map(|it| format!("{path}: {it}")));
+    }
+    none("Envoy is asked for too much", &asked);
+}
+
 #[test]
 fn rooms_say_what_they_are() {
     let mut wrong = Vec::new();

@@ -36,7 +36,7 @@ fn by_regex(name: &str, host: &str, path: &str, service: &str) -> Value {
 }
 
 #[test]
-fn a_refused_table_costs_its_own_host_alone() {
+fn trap_26_a_refused_table_costs_its_own_host_alone() {
     let services = ["left", "right"].map(|name| Service::new("shop", name));
     let mut objects = class("live", &json!({"paths": {"implementationSpecific": "Regex"}})).to_vec();
     objects.extend(services.iter().flat_map(Service::manifests));

@@ -71,7 +71,7 @@ fn a_host_without_tls_is_not_served_over_it() {
 /// Whatever is wrong with one certificate, the listener stays, the reason is
 /// told, and the other hosts are as they were.
 #[test]
-fn bad_certificates_cost_their_host_alone() {
+fn trap_37_bad_certificates_cost_their_host_alone() {
     let tenant = Tenant::new("bad");
     let _service = tenant.service("any");
     let names = |label: &str| tenant.host(label);

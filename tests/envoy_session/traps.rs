@@ -230,6 +230,7 @@ impl Kept {
 /// chains change, all of them where anything of the socket changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trap_32_only_an_edit_of_chains_keeps_connections() {
+    type Edit = fn(&mut envoy_types::pb::envoy::config::listener::v3::Listener);
     let site = Site::new().await;
     let _envoy = site.envoy();
     let port = free_port();
@@ -245,7 +246,7 @@ async fn trap_32_only_an_edit_of_chains_keeps_connections() {
     accepted(&site, set([listener_of(&more)])).await;
     assert!(kept.serves().await, "another chain is no matter of this one");
 
-    let edits: [(&str, fn(&mut envoy_types::pb::envoy::config::listener::v3::Listener)); 4] = [
+    let edits: [(&str, Edit); 4] = [
         ("metadata", |listener| {
             let fields = HashMap::from([("x".to_owned(), Default::default())]);
             listener.metadata = Some(Metadata { filter_metadata: fields, ..Default::default() });

@@ -85,6 +85,8 @@ impl Envoy {
         let log = dir.join("envoy.log");
         let Extra { bootstrap, modules } = extra;
         let mut command = Command::new(binary());
+        // Cargo's: a module that lies beside our own libraries would be found in it.
+        command.env_remove("LD_LIBRARY_PATH");
         if let Some(over) = bootstrap {
             command.arg("--config-yaml").arg(over.to_string());
         }
