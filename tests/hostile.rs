@@ -37,7 +37,7 @@ fn cpu() -> Duration {
 }
 
 fn read_one(value: &Value) -> Reading {
-    read::read(value, &mut |_| Age { seconds: 1_000, batch: 0 })
+    read::read(value, &|_| Age { seconds: 1_000, batch: 0 })
 }
 
 /// What was read of a text, and the fields told of.

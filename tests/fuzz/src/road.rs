@@ -96,7 +96,7 @@ fn facts(data: &[u8]) -> BTreeMap<ObjectKey, Fact> {
         };
         for object in read::objects(document.value) {
             let age = Age { seconds: 1_000 + i64::try_from(n).expect("few"), batch: 0 };
-            match read::read(&object, &mut |_| age) {
+            match read::read(&object, &|_| age) {
                 read::Reading::Fact { key, fact, findings } => {
                     told(&findings);
                     facts.entry(key).or_insert(fact);
