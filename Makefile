@@ -7,7 +7,7 @@ DEBUG := $(CURDIR)/target/debug
 # tested, is built by envoy/build-module.sh against an older glibc, and checked.
 MODULE := $(DEBUG)/libtidegate_module.so
 
-.PHONY: help demo check test bench golden lint envoy tools build
+.PHONY: help demo check test bench fuzz golden lint envoy tools build
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -28,6 +28,31 @@ bench: envoy ## all figures of BENCHMARKS.md (ARGS="--only restart": a part of t
 	$(CARGO) build --release -p tidegate-module
 	TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$(CURDIR)/target/release/libtidegate_module.so" \
 	  $(CARGO) bench --bench served -- $(ARGS)
+
+# Coverage for libFuzzer, of stable flags; a crash is kept in target/fuzz.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TRIPLE := $(shell rustc -vV | sed -n 's/host: //p')
+TARGET ?= yaml road session dns
+SECONDS ?= 60
+
+fuzz: ## hostile input by libFuzzer (TARGET=yaml|road|session|dns SECONDS=60, or INPUT=a crash)
+	cp Cargo.lock tests/fuzz/Cargo.lock
+	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --target $(FUZZ_TRIPLE) --target-dir ../../target/fuzz
+	@set -e; for target in $(TARGET); do \
+	  run="target/fuzz/$(FUZZ_TRIPLE)/release/$$target -timeout=10 -rss_limit_mb=512 -artifact_prefix=target/fuzz/$$target-"; \
+	  if [ -n "$(INPUT)" ]; then $$run "$(INPUT)"; else \
+	    mkdir -p target/fuzz/corpus/$$target; \
+	    case $$target in \
+	      yaml|road) mkdir -p target/fuzz/golden; \
+	        for case in tests/golden/*/in.yaml; do cp $$case target/fuzz/golden/$$(basename $$(dirname $$case)).yaml; done; \
+	        more="target/fuzz/golden -max_len=16384 -dict=tests/fuzz/manifests.dict";; \
+	      *) more="-max_len=1024";; \
+	    esac; \
+	    $$run -max_total_time=$(SECONDS) -print_final_stats=1 target/fuzz/corpus/$$target tests/fuzz/corpus/$$target $$more; \
+	  fi; \
+	done
 
 golden: ## write the golden files anew; look at the diff
 	GOLDEN_WRITE=1 $(CARGO) test --test golden

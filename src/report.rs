@@ -132,6 +132,7 @@ impl Report {
     fn push(&mut self, at: &ObjectKey, severity: Severity, field: String, reason: Reason, message: String) {
         // One object cannot fill the memory with what is wrong with it.
         if self.0.len() < FINDINGS_MAX {
+            let (field, message) = (bounded(field, FIELD_CHARS_MAX), bounded(message, MESSAGE_CHARS_MAX));
             self.0.push(Finding { object: at.clone(), severity, reason, field, message });
         }
     }
@@ -150,14 +151,28 @@ impl Report {
 /// Findings of one compile unit or one file: beyond this the reader has enough to mend.
 const FINDINGS_MAX: usize = 256;
 
+/// Characters of a message, and of a field's path: a name of 64 KiB inside one
+/// must not be kept, and printed, for each object that refers to it.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+const FIELD_CHARS_MAX: usize = 300;
+
+fn bounded(text: String, chars_max: usize) -> String {
+    let plain = |c: char| matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1;
+    if text.len() <= chars_max && text.chars().all(plain) { text } else { cut(&text, chars_max) }
+}
+
 /// A user's text inside a message: what does not print (NUL, bidi overrides,
 /// line ends) is escaped, so that a name cannot rewrite the line that reports
 /// it; cut at [`PRINTABLE_CHARS_MAX`].
 #[must_use]
 pub fn printable(text: &str) -> String {
+    cut(text, PRINTABLE_CHARS_MAX)
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
     let mut out = String::new();
     for (position, c) in text.chars().enumerate() {
-        if position == PRINTABLE_CHARS_MAX {
+        if position == chars_max {
             out.push('…');
             break;
         }

@@ -29,6 +29,9 @@ pub struct Limits {
     pub depth: usize,
     /// `*alias` uses, and `&anchor` definitions, of one document.
     pub aliases: usize,
+    /// Values that anchors of one document hold, and that its aliases stand for:
+    /// they are kept in a form of their own, several times as large.
+    pub alias_nodes: usize,
 }
 
 impl Default for Limits {
@@ -40,6 +43,7 @@ impl Default for Limits {
             scalar_bytes: 32 << 20,
             depth: 64,
             aliases: 1_000,
+            alias_nodes: 50_000,
         }
     }
 }
@@ -185,7 +189,7 @@ pub fn document(chunk: Chunk<'_>, limits: &Limits) -> Result<Option<Document>, Y
 /// true, `0644` is octal).
 fn options(limits: &Limits) -> serde_saphyr::Options {
     let mut alias_limits = serde_saphyr::options::AliasLimits::default();
-    alias_limits.max_total_replayed_events = 2 * limits.nodes;
+    alias_limits.max_total_replayed_events = 2 * limits.alias_nodes;
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_reader_input_bytes: Some(limits.bytes),
@@ -197,7 +201,7 @@ fn options(limits: &Limits) -> serde_saphyr::Options {
             flow_nesting_limit: limits.depth,
             max_documents: 2,
             max_total_scalar_bytes: limits.scalar_bytes,
-            max_recorded_anchor_events: limits.nodes,
+            max_recorded_anchor_events: 2 * limits.alias_nodes,
             max_recorded_anchor_bytes: limits.scalar_bytes,
             max_merge_keys: limits.aliases,
             max_inclusion_depth: 0,
