@@ -122,6 +122,8 @@ impl Store {
     /// which may be with or without that write.
     pub fn reopen(&mut self) -> Result<Ledger, StoreError> {
         let path = self.dir.join(LEDGER);
+        // A file is open once, and a plan that did not fit has not closed it.
+        self.file.close();
         let (file, document, next_history) = read_file(&path)?;
         judge_by_backup(&self.dir, &file)?;
         let ledger = document.ledger().map_err(|error| corrupt(&path, &error))?;

@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "faults/away.rs"]
+mod away;
 #[path = "faults/cuts.rs"]
 mod cuts;
 #[path = "faults/disk.rs"]

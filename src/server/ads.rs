@@ -76,8 +76,10 @@ pub trait Listen: Send + 'static {
 
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
 
-    /// Where the peer is, for whoever reads the log.
-    fn peer(io: &Self::Io) -> Option<SocketAddr>;
+    /// Where the peer is, for whoever reads the log; none where all are here.
+    fn peer(_io: &Self::Io) -> Option<SocketAddr> {
+        None
+    }
 }
 
 impl Listen for TcpListener {
@@ -100,10 +102,6 @@ impl Listen for UnixListener {
 
     async fn accept(&mut self) -> io::Result<Self::Io> {
         UnixListener::accept(self).await.map(|(stream, _)| stream)
-    }
-
-    fn peer(_io: &Self::Io) -> Option<SocketAddr> {
-        None
     }
 }
 

@@ -183,6 +183,10 @@ impl File {
         Ok(())
     }
 
+    pub(super) fn close(&mut self) {
+        self.database = None;
+    }
+
     /// Whether it is to be opened again.
     pub(super) fn closed(&self) -> bool {
         self.database.is_none()
