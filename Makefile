@@ -7,7 +7,7 @@ DEBUG := $(CURDIR)/target/debug
 # tested, is built by envoy/build-module.sh against an older glibc, and checked.
 MODULE := $(DEBUG)/libtidegate_module.so
 
-.PHONY: help demo check test bench fuzz golden lint envoy tools build
+.PHONY: help demo check test soak bench fuzz golden lint envoy tools build
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -22,7 +22,14 @@ check: lint ## format, lints, and the tests that need no process but ours
 test: envoy tools build ## everything, against stock Envoy and real DNS tools
 	module="$$(bash envoy/build-module.sh)" && \
 	  TIDEGATE_ENVOY="$$(bash envoy/install.sh)" TIDEGATE_MODULE="$$module" $(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test --features planted --test simulation planted
 	$(MAKE) demo CHECK=1
+
+SEEDS ?= 1000000
+SECONDS ?= 600
+FROM ?= 1000000
+soak: ## the simulation from seed FROM, SEEDS seeds or SECONDS seconds
+	FROM=$(FROM) SEEDS=$(SEEDS) SECONDS=$(SECONDS) $(CARGO) test --test simulation seeds -- --nocapture
 
 bench: envoy ## all figures of BENCHMARKS.md (ARGS="--only restart": a part of them)
 	$(CARGO) build --release -p tidegate-module

@@ -48,6 +48,13 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
+/// Whether some engines have a relay before them: `RELAYS=1`. Off unless asked
+/// for, while tests/LEDGER.md names what it finds as open.
+fn relays() -> bool {
+    static ASKED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *ASKED.get_or_init(|| number("RELAYS").is_some_and(|relays| relays > 0))
+}
+
 /// Runs a seed; why it failed, if it did.
 fn run(seed: u64) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(|| Sim::new(seed).run())).map_err(|why| {

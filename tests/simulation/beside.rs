@@ -2,7 +2,7 @@
 //! session of its own; what its shell (`engine::link`) does between them is
 //! done here, without sockets and with a snapshot in memory.
 
-use crate::{envoy::Envoy, hop::Hop, outside::say};
+use crate::{envoy::Envoy, hop::Hop, outside::say, scheduler::short};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use prost::Message;
 use std::{
@@ -84,6 +84,7 @@ impl Relayed {
             let step = self.session.on_change(&self.cache, self.now).expect("the stream lives");
             let mut more = self.step(step);
             for request in requests {
+                say(|| format!("    {} => {}", self.envoy.name, short(&request)));
                 let step = self.session.on_request(&self.cache, request, self.now);
                 more |= self.step(step.expect("the stream lives"));
             }
@@ -234,6 +235,11 @@ impl Hop for Relayed {
 
     fn hangs_up(&mut self) -> bool {
         std::mem::take(&mut self.hangs_up)
+    }
+
+    fn below(&self) -> String {
+        let (pending, complete) = (self.session.pending(), self.cache.complete());
+        format!(", below it {pending:?}, complete: {complete}, {:?}", self.relay)
     }
 
     fn settled(&self) -> bool {

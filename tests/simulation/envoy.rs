@@ -64,8 +64,8 @@ pub(crate) struct Envoy {
     stream: u64,
     out: VecDeque<DeltaDiscoveryRequest>,
     clusters: BTreeMap<Name, Staged>,
-    /// Clusters that an engine of the fleet refused last: new routes to them come
-    /// all the same, and answer 503.
+    /// Clusters of which an engine of the fleet ever refused a version: new routes
+    /// to them may come all the same, and answer 503.
     refused: Refused,
     endpoints: BTreeMap<Name, usize>,
     secrets: BTreeMap<Name, Version>,
@@ -308,7 +308,6 @@ impl Envoy {
                 refused.push(item.name.to_string());
                 continue;
             }
-            self.refused.borrow_mut().remove(&item.name);
             let cluster = self.clusters.entry(item.name.clone()).or_default();
             let newest = cluster.warming.as_ref().map(|warming| warming.version);
             if newest.or(cluster.active.as_ref().map(|(version, _)| *version)) == Some(item.version) {
@@ -325,7 +324,6 @@ impl Envoy {
             let user = self.routes.iter().find(|(_, body)| clusters_of(body).contains(name));
             assert!(user.is_none(), "{}: I8: cluster {name} is removed while {user:?} needs it", self.name);
             self.clusters.remove(name);
-            self.refused.borrow_mut().remove(name);
         }
         refusal("Error adding/updating cluster(s) ", &refused)
     }

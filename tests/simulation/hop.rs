@@ -26,6 +26,10 @@ pub(crate) trait Hop {
     fn hangs_up(&mut self) -> bool {
         false
     }
+    /// What is open below it, for who reads why it does not come to rest.
+    fn below(&self) -> String {
+        String::new()
+    }
     /// Whether what its Envoy said has reached it.
     fn settled(&self) -> bool {
         true

@@ -445,7 +445,8 @@ impl Sim {
     fn restless(&self) -> String {
         let control = self.control.as_ref().expect("nothing fails any more");
         let stream = |(id, stream): (&u64, &crate::control::Stream)| {
-            format!("stream {id} of e{}: pending {:?}", stream.site, stream.session.pending())
+            let below = self.sites[stream.site].hop.below();
+            format!("stream {id} of e{}: pending {:?}{below}", stream.site, stream.session.pending())
         };
         control.streams.iter().map(stream).collect::<Vec<_>>().join("; ")
     }
@@ -468,7 +469,7 @@ impl Sim {
     }
 }
 
-fn short(request: &DeltaDiscoveryRequest) -> String {
+pub(crate) fn short(request: &DeltaDiscoveryRequest) -> String {
     let kind = ResourceKind::from_type_url(&request.type_url);
     let what = match &request.error_detail {
         Some(error) => format!("NACK #{} {}", request.response_nonce, error.message),

@@ -61,7 +61,7 @@ impl Swarm {
             own_failure: some(&[1, 3]),
             jump: some(&[1, 3]),
             bad: 0,
-            relays: some(&[500, 1_000]),
+            relays: if crate::relays() { some(&[500, 1_000]) } else { 0 },
             rate: 100,
         };
         if dice.chance(600) {

@@ -232,7 +232,7 @@ impl Session {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };
         }
-        match self.unmet(cache, kind, &resource.needs, empty) {
+        match self.unmet(cache, kind, &resource.needs, !held.certain()) {
             Some(need) => Verdict::Wait(need),
             None => Verdict::Send(resource.clone()),
         }
@@ -255,7 +255,7 @@ impl Session {
     /// The first need of an earlier kind that the engine does not hold yet.
     /// What it did not ask for, or what is not there, is not waited for. `first`:
     /// nor is what was refused and has no last good, where the engine has nothing
-    /// at all: Envoy answers 503 where a cluster lacks, and serves the rest.
+    /// for certain: Envoy answers 503 where a cluster lacks, and serves the rest.
     fn unmet(
         &self,
         cache: &Cache,

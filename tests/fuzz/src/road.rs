@@ -164,7 +164,7 @@ pub fn road(data: &[u8]) {
 
 fn whole(resource: &Resource, scopes: &mut BTreeSet<String>) {
     let Resource { key, body, .. } = resource;
-    let body = body.clone();
+    let body = body.bytes();
     let name = match key.kind {
         ResourceKind::Cluster => Cluster::decode(body).expect("a cluster").name,
         ResourceKind::Endpoints => ClusterLoadAssignment::decode(body).expect("endpoints").cluster_name,
