@@ -122,8 +122,19 @@ fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     panic!("{what} did not come");
 }
 
-const SUBCOMMANDS: [&str; 10] =
-    ["up", "serve", "translate", "validate", "status", "vip", "bootstrap", "echo", "crds", "completion"];
+const SUBCOMMANDS: &[&str] = &[
+    "up",
+    "serve",
+    "translate",
+    "validate",
+    "status",
+    "vip",
+    "engine",
+    "bootstrap",
+    "echo",
+    "crds",
+    "completion",
+];
 
 const GOOD: &str = "apiVersion: tidegate.dev/v1alpha1\nkind: VipPool\nmetadata: {name: p}\nspec: {addresses: [192.0.2.0/24]}\n";
 

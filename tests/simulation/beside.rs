@@ -21,6 +21,8 @@ use tidegate::{
 
 /// How long the first requests wait for an Envoy that comes back.
 const GREET_MAX: Duration = Duration::from_secs(10);
+/// Responses to and fro until both are silent: a world here has a few hundred names.
+const ROUNDS_MAX: usize = 2_000;
 /// Ticks that are made up for when much time passes at once.
 const TICKS_MAX: u64 = 70;
 
@@ -79,7 +81,8 @@ impl Relayed {
 
     /// Envoy and its session talk until both are silent; then the control plane is answered.
     fn work(&mut self) {
-        loop {
+        for round in 0.. {
+            assert!(round < ROUNDS_MAX, "liveness: {} and its relay never rest", self.envoy.name);
             let requests: Vec<_> = self.envoy.requests().collect();
             let step = self.session.on_change(&self.cache, self.now).expect("the stream lives");
             let mut more = self.step(step);

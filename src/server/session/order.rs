@@ -111,10 +111,12 @@ impl Session {
         let flights: usize = self.ledgers.iter().map(|ledger| ledger.flights.len()).sum();
         if asked && pending == 0 && flights == 0 && !std::mem::replace(&mut self.synced, true) {
             step.events.push(Event::Synced);
-            if self.relay && !std::mem::replace(&mut self.told_complete, true) {
-                self.nonce += 1;
-                step.responses.push(relay::complete(self.nonce));
-            }
+        }
+        // What is owed yet waits for what an Envoy refused: it may wait for ever.
+        let all_asked = self.ledgers.iter().all(|ledger| ledger.subscription.started);
+        if self.relay && all_asked && flights == 0 && !std::mem::replace(&mut self.told_complete, true) {
+            self.nonce += 1;
+            step.responses.push(relay::complete(self.nonce));
         }
     }
 
@@ -206,7 +208,7 @@ impl Session {
         let Some(entry) = find(cache, kind, name) else {
             return match (empty, asked) {
                 // It may be on its way: nobody has said yet that it is not there.
-                _ if !cache.complete() => Verdict::Unknown,
+                _ if !cache.complete() && (empty || held.blind) => Verdict::Unknown,
                 (_, true) if !held.certain() && self.wants_table(kind, name) => {
                     Verdict::Send(refusal::absent(name))
                 }

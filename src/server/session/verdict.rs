@@ -235,7 +235,10 @@ impl Session {
             held.needs.push(sent.needs.clone());
         }
         let owed = self.ledger(kind).owed.contains_key(name);
-        if owed || !(offered || current.is_some()) || !self.ledger(kind).subscription.covers(name) {
+        // What stood in for a resource that is not there was refused: there is nothing else.
+        let stood_in = entry.is_none();
+        if owed || !(offered || stood_in || current.is_some()) || !self.ledger(kind).subscription.covers(name)
+        {
             // Something newer is there already: it is tried anew.
             return self.doubt(kind, name, flying, sent);
         }
