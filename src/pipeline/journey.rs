@@ -163,12 +163,13 @@ impl Journey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use prometheus_client::{encoding::text::encode, registry::Registry};
 
     const ALL: [&str; 6] = [NOTICE, COMPILE, LEDGER, PUBLISH, SYNC, TOTAL];
 
     /// How often each stage was counted, and all its milliseconds.
-    fn counted(journeys: &Journeys) -> [(u64, f64); 6] {
+    fn counted(journeys: &Journeys) -> [(f64, f64); 6] {
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register("took", "", journeys.stages.clone());
         encode(&mut text, &registry).expect("a string takes everything");
@@ -177,7 +178,7 @@ mod tests {
             let value = text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
             value.unwrap_or_default()
         };
-        ALL.map(|stage| (value("count", stage) as u64, (value("sum", stage) * 1e3).round()))
+        ALL.map(|stage| (value("count", stage), (value("sum", stage) * 1e3).round()))
     }
 
     fn awaited(epoch: u64, streams: Range<u64>) -> Option<Awaited> {
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_change_is_followed_to_the_last_engine() {
-        let (mut journeys, start) = (Journeys::new(), Instant::now());
+        let (mut journeys, start) = (Journeys::new(), clock::instant());
         let at = |ms| start + Duration::from_millis(ms);
         let _ = journeys.begin(at(0), at(2), 1, 1);
         journeys.wrote(Duration::from_millis(10));
@@ -194,16 +195,22 @@ mod tests {
         journeys.compiled(at(18));
         journeys.published(at(19), 4, awaited(7, 1..4));
         journeys.moved(at(30), |wait| (*wait == Awaited { epoch: 7, streams: 1..4 }).then_some(3));
-        assert_eq!(counted(&journeys), [(1, 2.0), (1, 5.0), (1, 11.0), (1, 1.0), (0, 0.0), (0, 0.0)]);
+        assert_eq!(
+            counted(&journeys),
+            [(1.0, 2.0), (1.0, 5.0), (1.0, 11.0), (1.0, 1.0), (0.0, 0.0), (0.0, 0.0)]
+        );
         // Those before the one that lacked it are not asked again.
         journeys.moved(at(49), |wait| (wait.streams != (3..4)).then_some(1));
-        assert_eq!(counted(&journeys), [(1, 2.0), (1, 5.0), (1, 11.0), (1, 1.0), (1, 30.0), (1, 49.0)]);
+        assert_eq!(
+            counted(&journeys),
+            [(1.0, 2.0), (1.0, 5.0), (1.0, 11.0), (1.0, 1.0), (1.0, 30.0), (1.0, 49.0)]
+        );
         journeys.moved(at(60), |_| panic!("nothing is under way"));
     }
 
     #[test]
     fn what_no_engine_waits_for_ends_here() {
-        let (mut journeys, start) = (Journeys::new(), Instant::now());
+        let (mut journeys, start) = (Journeys::new(), clock::instant());
         let at = |ms| start + Duration::from_millis(ms);
         let _ = journeys.begin(at(0), at(2), 1, 1);
         journeys.compiled(at(5));
@@ -214,12 +221,15 @@ mod tests {
         // A plan whose time has come is no change of the world.
         journeys.compiled(at(90));
         journeys.published(at(99), 1, awaited(1, 0..1));
-        assert_eq!(counted(&journeys), [(2, 3.0), (2, 4.0), (0, 0.0), (1, 2.0), (0, 0.0), (2, 9.0)]);
+        assert_eq!(
+            counted(&journeys),
+            [(2.0, 3.0), (2.0, 4.0), (0.0, 0.0), (1.0, 2.0), (0.0, 0.0), (2.0, 9.0)]
+        );
     }
 
     #[test]
     fn changes_beyond_the_bound_are_counted_with_the_last() {
-        let (mut journeys, now) = (Journeys::new(), Instant::now());
+        let (mut journeys, now) = (Journeys::new(), clock::instant());
         for epoch in 1..=100 {
             let _ = journeys.begin(now, now, 1, 1);
             journeys.compiled(now);
@@ -230,6 +240,6 @@ mod tests {
         let last: Vec<_> = journeys.under_way.iter().map(|journey| journey.awaited.clone()).collect();
         assert_eq!(last, [Awaited { epoch: 100, streams: 0..100 }]);
         journeys.moved(now, |_| None);
-        assert_eq!(counted(&journeys).map(|(count, _)| count), [100, 100, 0, 100, 64, 64]);
+        assert_eq!(counted(&journeys).map(|(count, _)| count), [100.0, 100.0, 0.0, 100.0, 64.0, 64.0]);
     }
 }
