@@ -176,7 +176,7 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
         forbidden_endpoints: forbidden.collect::<BTreeSet<_>>(),
     };
     let (server, fleet, events) = Server::new(FLEET.into());
-    let desired = Desired::new(options, ledger);
+    let desired = Desired::new(options, ledger).timed(clock::running);
     let (cache, rows) = Cache::open(&plan.state)?;
     let kept = Kept::restore(cache, rows, &fleet);
     let pipeline = Pipeline::new(desired, ledger_thread.clone(), zones, fleet.clone(), kept, serials);

@@ -4,7 +4,10 @@
 //! and the monotonic clock for deadlines. *Invariants*: every pure room is
 //! given its `now`. *To add one*: don't; take an argument.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::OnceLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 /// Seconds since 1970-01-01 UTC, for certificates, serials and what users read.
 /// It may step back when the machine's clock is set; never measure with it.
@@ -24,6 +27,15 @@ pub fn now_unix() -> i64 {
 pub fn instant() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     Instant::now()
+}
+
+/// How long this process has run since it first asked, on the clock that only runs
+/// forward: for measures that are sums.
+#[must_use]
+pub fn running() -> Duration {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let start = *START.get_or_init(instant);
+    instant().duration_since(start)
 }
 
 /// Sleeps until a point on the wall clock has passed: looks again at least once a

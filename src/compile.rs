@@ -21,7 +21,7 @@ mod world;
 
 use crate::{
     base::{HostPattern, ObjectKey, Text},
-    incremental::Graph,
+    incremental::{Cost, Graph},
     inputs::Fact,
     ir::{
         Certificate, Endpoints, GatewayKey, HostKey, RecordSet, SniCertificate, Upstream, UpstreamKey, Zone,
@@ -33,7 +33,7 @@ use crate::{
 };
 use program::Rules;
 use reports::Reports;
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 /// The name of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -150,7 +150,15 @@ pub struct Compile {
 impl Compile {
     #[must_use]
     pub fn new(options: Options) -> Self {
-        Self { rules: Rules { options }, graph: Graph::default(), reports: Reports::default() }
+        let rules = Rules { options, clock: || Duration::ZERO };
+        Self { rules, graph: Graph::default(), reports: Reports::default() }
+    }
+
+    /// Measures what units cost by a clock that only runs forward: see [`Compile::costs`].
+    #[must_use]
+    pub fn timed(mut self, clock: fn() -> Duration) -> Self {
+        self.rules.clock = clock;
+        self
     }
 
     /// Takes in facts that came, changed or (`None`) went.
@@ -238,10 +246,16 @@ impl Compile {
         }
     }
 
+    /// How often units have run and how long that took, by the names of their kinds.
+    /// Untimed, it takes no time.
+    pub fn costs(&self) -> impl Iterator<Item = (&'static str, Cost)> {
+        self.graph.costs()
+    }
+
     /// How often a unit has run: the cost of changes, independent of any clock.
     #[must_use]
     pub fn runs(&self) -> u64 {
-        self.graph.runs()
+        self.costs().map(|(_, cost)| cost.runs).sum()
     }
 }
 

@@ -27,6 +27,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 /// Everything between the sources and the outputs.
@@ -59,6 +60,13 @@ impl Desired {
         let facts: Vec<_> = held.iter().map(|claim| core.allocation(claim)).collect();
         core.compile(facts);
         core
+    }
+
+    /// Measures what units of the compile cost: see [`Compile::timed`].
+    #[must_use]
+    pub fn timed(mut self, clock: fn() -> Duration) -> Self {
+        self.compile = self.compile.timed(clock);
+        self
     }
 
     /// A world read once, its addresses given as an empty ledger would: without a

@@ -14,11 +14,14 @@
 //! first member, or whether it has any, and is woken only when that answer
 //! changes: a read over all hosts of a gateway costs O(change), not O(hosts).
 
+mod cost;
 mod edge;
 mod members;
 mod readers;
 mod table;
 
+pub use cost::Cost;
+use cost::Costs;
 use edge::{Edge, How};
 use members::{Effect, Members};
 use readers::Readers;
@@ -26,6 +29,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     hash::Hash,
+    time::Duration,
 };
 use table::{Id, Table};
 
@@ -50,6 +54,12 @@ pub trait Program: Sized {
 
     /// How many levels there are.
     const LEVELS: usize;
+    /// The names of the kinds of units, each of which is counted by itself.
+    const KINDS: &'static [&'static str];
+    /// Where in [`Program::KINDS`] the unit's kind is.
+    fn kind(unit: &Self::Unit) -> usize;
+    /// Time that only runs forward, since any instant; it measures, and decides nothing.
+    fn now(&self) -> Duration;
     /// The level of a unit, below [`Program::LEVELS`].
     fn level(unit: &Self::Unit) -> usize;
     /// The level whose units (or 0: only facts) fill an index; its readers are above.
@@ -78,8 +88,7 @@ pub struct Graph<P: Program> {
     /// Units that may have lost their last reader or root.
     doubtful: BTreeSet<Id>,
     changed: BTreeMap<P::Unit, Change>,
-    /// Runs so far: what a change cost, for tests and metrics.
-    runs: u64,
+    costs: Costs,
 }
 
 /// Is there while there is an input or a reader.
@@ -177,7 +186,9 @@ impl<P: Program> View<'_, P> {
         assert!(P::level(unit) < self.level, "a unit reads lower levels alone: {unit:?}");
         let id = self.graph.units.number(unit);
         if self.graph.units[id].value.is_none() {
+            let asker = self.graph.costs.running();
             self.graph.compute(self.program, id);
+            self.graph.costs.turn(asker, || self.program.now());
             // Nobody reads it until this run is recorded: let the sweep look at it.
             self.graph.doubtful.insert(id);
         }
@@ -217,7 +228,7 @@ impl<P: Program> Default for Graph<P> {
             dirty: (0..P::LEVELS).map(|_| BTreeSet::new()).collect(),
             doubtful: BTreeSet::new(),
             changed: BTreeMap::new(),
-            runs: 0,
+            costs: Costs::new(P::KINDS.len()),
         }
     }
 }
@@ -240,6 +251,7 @@ impl<P: Program> Graph<P> {
                     self.compute(program, id);
                 }
             }
+            self.costs.turn(None, || program.now());
             // Dropping a unit may empty an index that others read.
             if !self.sweep() {
                 return std::mem::take(&mut self.changed);
@@ -272,9 +284,9 @@ impl<P: Program> Graph<P> {
         self.units.iter().filter_map(|(unit, slot)| Some((unit, slot.value.as_ref()?)))
     }
 
-    /// How often a unit has run.
-    pub fn runs(&self) -> u64 {
-        self.runs
+    /// What units cost so far, by the names of their kinds.
+    pub fn costs(&self) -> impl Iterator<Item = (&'static str, Cost)> {
+        P::KINDS.iter().copied().zip(self.costs.kinds().iter().copied())
     }
 
     fn set_fact(&mut self, fact: &P::Fact, input: Option<P::Input>) {
@@ -317,8 +329,10 @@ impl<P: Program> Graph<P> {
             self.discard(id);
             return;
         }
-        self.runs += 1;
         let unit = self.units.key(id).clone();
+        let kind = P::kind(&unit);
+        self.costs.turn(Some(kind), || program.now());
+        self.costs.count(kind);
         let mut view = View { graph: self, program, level: P::level(&unit), reads: Vec::new() };
         let run = std::panic::AssertUnwindSafe(|| program.run(&unit, &mut view));
         let outcome = std::panic::catch_unwind(run).ok();

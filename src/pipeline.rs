@@ -8,12 +8,14 @@
 
 mod behind;
 mod course;
+mod journey;
 mod last_good;
 mod ledger;
 mod observed;
 mod run;
 
 pub use course::{Course, Next};
+pub use journey::Stages;
 pub use last_good::Kept;
 pub use ledger::LedgerThread;
 pub use observed::Observed;

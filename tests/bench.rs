@@ -13,11 +13,14 @@ mod harness;
 use harness::{Options, figures};
 
 /// One figure of each measurement.
-const WANTED: [&str; 19] = [
+const WANTED: [&str; 22] = [
     "initial load: last host answers",
     "RSS after load: control plane",
     "RSS after load: Envoy",
     "new host: served, p99",
+    "new host: noticed to taken, mean",
+    "new host: compile, mean",
+    "new host: noticed to in sync, mean",
     "edited backend: control plane CPU, p50",
     "edited path: served, p50",
     "endpoint change: served, p50",

@@ -14,6 +14,8 @@ mod endpoints;
 mod engine;
 #[path = "envoy/join.rs"]
 mod join;
+#[path = "envoy/journey.rs"]
+mod journey;
 #[path = "envoy/names.rs"]
 mod names;
 #[path = "envoy/owners.rs"]

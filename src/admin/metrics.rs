@@ -1,5 +1,6 @@
 //! The numbers of one scrape, as OpenMetrics text.
 
+use crate::pipeline::Stages;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
@@ -9,7 +10,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
 /// What scrapers are told the text is.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -30,6 +31,25 @@ impl Scrape {
 
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.0.register(name, help, ConstCounter::new(value));
+    }
+
+    /// How long changes took.
+    pub(super) fn changes(&mut self, stages: Stages) {
+        let help = "From the first event of a change until every engine took it, by stage";
+        self.0.register("change_seconds", help, stages);
+    }
+
+    /// What units of the compile cost: kind, runs, time.
+    pub(super) fn units(&mut self, costs: impl Iterator<Item = (&'static str, u64, Duration)>) {
+        let runs: Family<Labels, Counter> = Family::default();
+        let seconds: Family<Labels, Counter<f64, AtomicU64>> = Family::default();
+        for (kind, count, time) in costs {
+            let labels = vec![("kind", kind)];
+            runs.get_or_create(&labels).inc_by(count);
+            seconds.get_or_create(&labels).inc_by(time.as_secs_f64());
+        }
+        self.0.register("compile_units", "Units run since the start, by kind", runs);
+        self.0.register("compile_seconds", "Time that units ran since the start, by kind", seconds);
     }
 
     /// The counters of the DNS server, by their own names and labels.

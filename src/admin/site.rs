@@ -126,10 +126,12 @@ impl Site {
             let desired = pipeline.desired();
             let held = desired.ledger().claims().map(|(_, addresses)| addresses.len()).sum::<usize>();
             let errors = desired.compiled().all_findings().filter(|f| f.severity == Severity::Error).count();
-            (desired.compiled().runs(), held, desired.desk().waiting().count(), errors)
+            let costs: Vec<_> = desired.compiled().costs().collect();
+            (costs, pipeline.stages().clone(), held, desired.desk().waiting().count(), errors)
         });
-        if let Some((runs, held, waiting, errors)) = counts.await {
-            scrape.counter("compile_units", "Units run since the start", runs);
+        if let Some((costs, stages, held, waiting, errors)) = counts.await {
+            scrape.changes(stages);
+            scrape.units(costs.into_iter().map(|(kind, cost)| (kind, cost.runs, cost.time)));
             scrape.gauge("vips_held", "Addresses held by claims", held);
             scrape.gauge("claims_waiting", "Claims that lack an address", waiting);
             scrape.gauge("object_errors", "Findings of severity Error", errors);

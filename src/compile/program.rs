@@ -9,11 +9,13 @@ use crate::{
     report::{Finding, Report},
     translate::{self, Contender, Options, OwnerScope},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// The program of the compile.
 pub(super) struct Rules {
     pub(super) options: Options,
+    /// See [`Program::now`].
+    pub(super) clock: fn() -> Duration,
 }
 
 impl Program for Rules {
@@ -26,6 +28,41 @@ impl Program for Rules {
     type Note = Finding;
 
     const LEVELS: usize = 6;
+    const KINDS: &'static [&'static str] = &[
+        "setting",
+        "certificate",
+        "endpoints",
+        "zone",
+        "attachment",
+        "dedicated",
+        "owner",
+        "upstream",
+        "host",
+        "sni",
+        "records",
+        "gateway",
+    ];
+
+    fn kind(unit: &Unit) -> usize {
+        match unit {
+            Unit::Setting(_) => 0,
+            Unit::Certificate(_) => 1,
+            Unit::Endpoints(_) => 2,
+            Unit::Zone(_) => 3,
+            Unit::Attachment(_) => 4,
+            Unit::Dedicated(_) => 5,
+            Unit::Owner(_) => 6,
+            Unit::Upstream(_) => 7,
+            Unit::Host(_) => 8,
+            Unit::Sni(_) => 9,
+            Unit::Records(_) => 10,
+            Unit::Gateway(_) => 11,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        (self.clock)()
+    }
 
     fn level(unit: &Unit) -> usize {
         match unit {

@@ -1,6 +1,11 @@
 //! The loop itself: one task that owns everything between sources and outputs.
 
-use super::{Course, Kept, LedgerThread, Next, behind::Behind, observed::Observed};
+use super::{
+    Course, Kept, LedgerThread, Next, Stages,
+    behind::Behind,
+    journey::{Awaited, Journeys},
+    observed::Observed,
+};
 use crate::{
     base::{Hostname, ObjectKey, Text},
     clock,
@@ -18,6 +23,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::sleep_until,
 };
+use tracing::{Instrument, debug_span};
 
 /// A question to the loop's state, answered between two batches.
 pub type Query = Box<dyn FnOnce(&mut Pipeline) + Send>;
@@ -39,6 +45,7 @@ pub struct Pipeline {
     kept: Kept,
     serials: Serials,
     behind: Behind,
+    journeys: Journeys,
     /// Releases an operator asked for, and who waits to hear of them.
     releases: Vec<(Text, oneshot::Sender<Released>)>,
     /// What was last logged of an object.
@@ -68,6 +75,7 @@ impl Pipeline {
             kept,
             serials,
             behind,
+            journeys: Journeys::new(),
             releases: Vec::new(),
             told: BTreeMap::new(),
         }
@@ -88,11 +96,7 @@ impl Pipeline {
                     self.collect(all).await;
                 }
                 Some(event) = events.recv() => {
-                    let refused = matches!(event.what, EngineEvent::Refused(_));
-                    self.observed.event(event);
-                    if refused {
-                        self.keep_last_good();
-                    }
+                    self.event(event);
                 }
                 Some(query) = queries.recv() => {
                     query(&mut self);
@@ -128,16 +132,43 @@ impl Pipeline {
         Ok(plan.release.iter().map(|release| release.address).collect())
     }
 
+    fn event(&mut self, event: FleetEvent) {
+        let moved = matches!(event.what, EngineEvent::Synced | EngineEvent::Disconnected);
+        let refused = matches!(event.what, EngineEvent::Refused(_));
+        self.observed.event(event);
+        if refused {
+            self.keep_last_good();
+        }
+        if moved {
+            self.engines_moved();
+        }
+    }
+
+    fn engines_moved(&mut self) {
+        let behind = |wait: &Awaited| self.fleet.behind(wait.epoch, wait.streams.clone());
+        self.journeys.moved(clock::instant(), behind);
+    }
+
     async fn collect(&mut self, batches: Vec<Batch>) {
-        tracing::debug!(batches = batches.len(), "Changes came");
+        let taken = clock::instant();
+        let noticed = batches.iter().filter_map(|batch| batch.noticed).min().unwrap_or(taken);
+        let objects = batches.iter().map(|batch| batch.changes.len()).sum();
+        let span = self.journeys.begin(noticed, taken, batches.len(), objects);
+        self.take(batches).instrument(span).await;
+    }
+
+    async fn take(&mut self, batches: Vec<Batch>) {
+        tracing::debug!("Changes came");
         failpoint::pass("batch.came");
         let mut ages = Vec::new();
-        for batch in batches {
-            let Batch { changes, first, whole, findings, places, seen } = batch;
-            self.observed.source(findings, places);
-            self.course.take(changes, first, whole);
-            ages.extend(seen);
-        }
+        debug_span!("compile").in_scope(|| {
+            for batch in batches {
+                let Batch { noticed: _, changes, first, whole, findings, places, seen } = batch;
+                self.observed.source(findings, places);
+                self.course.take(changes, first, whole);
+                ages.extend(seen);
+            }
+        });
         failpoint::pass("batch.taken");
         self.settle().await;
         self.behind.ages(ages);
@@ -148,19 +179,31 @@ impl Pipeline {
         let mut next = self.course.next(clock::now_unix());
         loop {
             next = match next {
-                Next::Write(plan) => self.write(plan).await,
-                Next::Publish { publication, first } => return self.publish(publication, first),
-                Next::Rest => return,
+                Next::Write(plan) => self.write(plan).instrument(debug_span!("write")).await,
+                Next::Publish { publication, first } => {
+                    self.journeys.compiled(clock::instant());
+                    let resources = publication.resources.set.len() + publication.resources.removed.len();
+                    let awaited = debug_span!("publish").in_scope(|| self.publish(publication, first));
+                    self.journeys.published(clock::instant(), resources, awaited);
+                    // Equal versions are no change: nobody will say a word.
+                    return self.engines_moved();
+                }
+                Next::Rest => {
+                    self.journeys.compiled(clock::instant());
+                    return self.journeys.rested();
+                }
             };
         }
     }
 
     async fn write(&mut self, plan: Plan) -> Next {
-        let to_write = plan.clone();
+        let (to_write, start) = (plan.clone(), clock::instant());
         let written = self
             .ledger
             .ask(move |store| store.commit(&to_write).map_err(|error| Box::new((error, store.reopen()))));
-        let (error, reread) = match written.await {
+        let written = written.await;
+        self.journeys.wrote(clock::instant().saturating_duration_since(start));
+        let (error, reread) = match written {
             Ok(()) => {
                 failpoint::pass("plan.written");
                 self.course.written(&plan);
@@ -176,13 +219,16 @@ impl Pipeline {
         self.course.unwritten(reread.ok(), clock::now_unix())
     }
 
-    fn publish(&mut self, publication: Publication, first: bool) {
+    /// Gives whom to wait for where engines are sent something.
+    fn publish(&mut self, publication: Publication, first: bool) -> Option<Awaited> {
         failpoint::pass("publish.before");
         let Publication { resources, records, zones, reported } = publication;
         self.observed.published(&resources);
+        let mut awaited = None;
         if first || !resources.set.is_empty() || !resources.removed.is_empty() {
             let (set, removed) = (resources.set.len(), resources.removed.len());
-            self.fleet.publish(resources);
+            let epoch = self.fleet.publish(resources);
+            awaited = self.fleet.joined().map(|joined| Awaited { epoch, streams: 0..joined });
             tracing::debug!(set, removed, "Resources were published");
             failpoint::pass("publish.resources");
             self.keep_last_good();
@@ -192,6 +238,7 @@ impl Pipeline {
         }
         failpoint::pass("publish.after");
         self.log(reported);
+        awaited
     }
 
     fn keep_last_good(&mut self) {
@@ -255,6 +302,12 @@ impl Pipeline {
     #[must_use]
     pub fn desired(&self) -> &Desired {
         self.course.desired()
+    }
+
+    /// How long changes took, stage by stage.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        self.journeys.stages()
     }
 
     #[must_use]

@@ -11,6 +11,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -186,6 +187,21 @@ impl Handle {
     pub fn held(&self, key: &ResourceKey) -> Held {
         let cache = read(&self.fleet.cache);
         self.fleet.held(&cache, key)
+    }
+
+    /// The number after that of the newest stream; nothing where there are none.
+    #[must_use]
+    pub fn joined(&self) -> Option<u64> {
+        read(&self.fleet.streams).last_key_value().map(|(id, _)| id + 1)
+    }
+
+    /// The first of these streams whose engine has not taken all as of this epoch.
+    /// Whoever asks again may begin there: those before never fall behind it.
+    #[must_use]
+    pub fn behind(&self, epoch: u64, among: Range<u64>) -> Option<u64> {
+        let streams = read(&self.fleet.streams);
+        let lacks = |(_, stream): &(_, &Arc<Stream>)| !read(&stream.session).settled(epoch);
+        streams.range(among).find(lacks).map(|(id, _)| *id)
     }
 
     /// Peers refused because their node id is not their certificate's engine.

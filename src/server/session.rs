@@ -52,7 +52,8 @@ pub enum Event {
     Accepted(Vec<(ResourceKey, Version)>),
     /// The engine proved this version bad.
     Refused(Refused),
-    /// Everything asked for and everything changed is accepted.
+    /// Everything asked for and everything changed is accepted: told again when
+    /// the cache changed, though nothing of that was for this engine.
     Synced,
 }
 
@@ -112,6 +113,8 @@ pub struct Session {
     refusals: u64,
     sent: u64,
     synced: bool,
+    /// The head of the cache of which all was accepted once.
+    settled: Option<u64>,
     sweep_at: Option<Instant>,
     /// No removal before this: the client came with versions of its own.
     grace_until: Option<Instant>,
@@ -139,6 +142,7 @@ impl Session {
             refusals: 0,
             sent: 0,
             synced: false,
+            settled: None,
             sweep_at: None,
             grace_until: None,
             retries: BTreeSet::new(),
@@ -197,6 +201,13 @@ impl Session {
     #[must_use]
     pub fn synced(&self) -> bool {
         self.synced
+    }
+
+    /// Whether the engine took all it asked for as of this head of the cache, or
+    /// of a later one; true for good.
+    #[must_use]
+    pub fn settled(&self, head: u64) -> bool {
+        self.settled.is_some_and(|settled| settled >= head)
     }
 
     /// Proven refusals on this stream.

@@ -29,7 +29,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 pub use tree::{Outcome, Seen, Tree};
 pub use watch::watch;
@@ -72,6 +72,8 @@ impl Default for Options {
 /// What one pass over the files found different.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
+    /// When the first event of it came, or the look that found it began.
+    pub noticed: Option<Instant>,
     /// Sorted by key, each key once.
     pub changes: Vec<Change>,
     /// Set once: every root has been seen whole by now.

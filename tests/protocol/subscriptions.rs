@@ -159,6 +159,25 @@ fn trap_11_what_vanished_meanwhile_is_removed() {
 }
 
 #[test]
+fn a_change_is_over_when_it_is_accepted_or_was_for_others() {
+    let mut t = Transcript::new([resource(Endpoints, "a", 1, &[])]);
+    let told = |t: &Transcript| t.events.iter().filter(|event| matches!(event, Event::Synced)).count();
+    let first = t.subscribe(Endpoints, &["a"]);
+    assert!(!t.session.settled(t.cache.head()));
+    t.ack_all(first);
+    let before = t.cache.head();
+    assert_eq!((told(&t), t.session.settled(before)), (1, true));
+    let second = t.set([resource(Endpoints, "a", 2, &[])]);
+    assert!(!t.session.settled(t.cache.head()) && t.session.settled(before), "that stays true");
+    t.ack_all(second);
+    assert_eq!((told(&t), t.session.settled(t.cache.head())), (2, true));
+    check(&t.set([resource(Endpoints, "of another", 1, &[])]), &[]);
+    assert_eq!((told(&t), t.session.settled(t.cache.head())), (3, true));
+    t.change();
+    assert_eq!(told(&t), 3, "nothing changed");
+}
+
+#[test]
 fn trap_12_equal_versions_are_not_sent_again() {
     let set: Vec<_> = (0..2_000).map(|n| resource(Cluster, &format!("c{n}"), 7, &[])).collect();
     let names: Vec<_> = (0..2_000).map(|n| format!("c{n}")).collect();

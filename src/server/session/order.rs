@@ -109,8 +109,12 @@ impl Session {
         let pending: usize = self.pending().iter().sum();
         let asked = self.ledgers.iter().any(|ledger| ledger.subscription.started);
         let flights: usize = self.ledgers.iter().map(|ledger| ledger.flights.len()).sum();
-        if asked && pending == 0 && flights == 0 && !std::mem::replace(&mut self.synced, true) {
-            step.events.push(Event::Synced);
+        if asked && pending == 0 && flights == 0 {
+            let known = std::mem::replace(&mut self.synced, true);
+            if !known || self.settled != self.seen {
+                self.settled = self.seen;
+                step.events.push(Event::Synced);
+            }
         }
         // What is owed yet waits for what an Envoy refused: it may wait for ever.
         let all_asked = self.ledgers.iter().all(|ledger| ledger.subscription.started);

@@ -166,7 +166,7 @@ impl Folders {
             }
         }
         let seen = self.first_seen.take();
-        Batch { changes, first: false, whole: self.tree.whole(), findings, places, seen }
+        Batch { noticed: None, changes, first: false, whole: self.tree.whole(), findings, places, seen }
     }
 
     /// Finds what is there; what is new or different is to be read (none).

@@ -69,7 +69,8 @@ impl Watched {
             let Ok(Some(batch)) = batch else {
                 panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
             };
-            let Batch { changes, first, whole, findings, places: _, seen } = batch;
+            let Batch { noticed, changes, first, whole, findings, places: _, seen } = batch;
+            assert!(noticed.is_some(), "it is known since when this is under way");
             for change in changes {
                 assert!(self.inputs.apply(change), "every change changes something");
             }

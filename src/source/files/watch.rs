@@ -51,13 +51,15 @@ pub fn watch(
     let folders = Folders::new(roots.clone(), limits, known, inotify.watches());
     let events = inotify.into_event_stream(vec![0; EVENTS_BYTES]).map_err(SourceError::Watcher)?;
     let (sender, receiver) = mpsc::channel(BATCHES_MAX);
-    let shell = Shell { roots, events, settle, rescan, sender, now };
+    let shell = Shell { roots, events, noticed: None, settle, rescan, sender, now };
     Ok((receiver, shell.run(folders)))
 }
 
 struct Shell<N> {
     roots: Vec<PathBuf>,
     events: EventStream<Vec<u8>>,
+    /// The first event since the last look.
+    noticed: Option<Instant>,
     settle: Duration,
     rescan: Duration,
     sender: mpsc::Sender<Batch>,
@@ -88,6 +90,9 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                 }
                 passed = Instant::now();
                 recheck = folders.held().next().is_some().then(|| Instant::now() + GONE_GRACE);
+            } else if wanted.next().is_none() {
+                // What came asks for nothing.
+                self.noticed = None;
             }
             let until = [recheck, wanted.next().map(|at| start + at)].into_iter().flatten();
             let until = until.fold(next_scan, Instant::min);
@@ -107,6 +112,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
     /// another thread would cost more than they do. Nothing comes back when the
     /// runtime or whoever reads the batches ends.
     async fn pass(&mut self, wanted: &mut Wanted, mut folders: Folders, start: Instant) -> Option<Folders> {
+        let noticed = Some(self.noticed.take().unwrap_or_else(Instant::now).into_std());
         let (now, seconds) = (start.elapsed(), (self.now)());
         let looked = std::mem::take(wanted);
         wanted.writing.clone_from(&looked.writing);
@@ -116,7 +122,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         } else {
             let sender = self.sender.clone();
             let pass = tokio::task::spawn_blocking(move || {
-                let mut early = |batch| drop(sender.blocking_send(batch));
+                let mut early = |batch| drop(sender.blocking_send(Batch { noticed, ..batch }));
                 let last = folders.pass(&looked, now, seconds, &mut early);
                 (folders, last)
             });
@@ -129,7 +135,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         }
         if let Some(batch) = last {
             failpoint::pass("source.batch");
-            self.sender.send(batch).await.ok()?;
+            self.sender.send(Batch { noticed, ..batch }).await.ok()?;
             failpoint::pass("source.sent");
         }
         Some(folders)
@@ -144,6 +150,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         start: Instant,
         passed: Instant,
     ) {
+        self.noticed.get_or_insert_with(Instant::now);
         self.take(wanted, folders, first, start);
         if passed.elapsed() < ALONE {
             tokio::time::sleep(self.settle).await;

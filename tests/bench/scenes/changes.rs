@@ -6,6 +6,7 @@ use crate::harness::{
     machine::Foreign,
     manifests::{self, host, host_file},
     processes::Role,
+    site::Site,
     tls::{Authority, Leaf},
 };
 use std::{
@@ -62,10 +63,14 @@ impl Scene<'_> {
         let mut latency = Vec::new();
         let mut cpu: Vec<(Role, Vec<Duration>)> = Role::ALL.map(|role| (role, Vec::new())).into();
         let mut others = 0.0;
+        let mut stages = Stages::default();
         self.site.quiet(self.options.foreign_max);
         for repeat in 0..=self.options.reps {
             self.random = next(self.random);
             sleep(Duration::from_millis(self.random % PAUSE_MAX_MS));
+            if repeat == 1 {
+                stages = Stages::read(&mut self.site);
+            }
             let before = self.site.used();
             let foreign = Foreign::start(before.all);
             let took = change(self, repeat);
@@ -84,6 +89,9 @@ impl Scene<'_> {
         let foreign = others / self.options.reps as f64;
         let goals = [Some(p50), Some(SERVED_P99_MS)];
         self.latencies(&format!("{name}: served"), &Spread::of(latency), goals, foreign);
+        for (stage, mean) in Stages::read(&mut self.site).means_since(&stages) {
+            self.figure(&format!("{name}: {stage}, mean"), mean, "ms", None, foreign);
+        }
         for (role, all) in cpu.into_iter().filter(|(_, all)| !all.is_empty()) {
             let (all, of) = (Spread::of(all), format!("{name}: {} CPU", role.name()));
             let goal = (role == Role::ControlPlane).then_some(CPU_MS);
@@ -153,6 +161,39 @@ impl Scene<'_> {
         let took = handshakes(tls, self.site.https(), &host(number), at, &leaf);
         leaves[number] = leaf;
         took
+    }
+}
+
+/// Where changes spent their time, as `/metrics` sums it up: how often, and seconds.
+#[derive(Default)]
+struct Stages(Vec<(f64, f64)>);
+
+/// Labels of stages, and their words here.
+const STAGES: [(&str, &str); 6] = [
+    ("notice", "noticed to taken"),
+    ("compile", "compile"),
+    ("ledger", "ledger"),
+    ("publish", "publish"),
+    ("sync", "published to in sync"),
+    ("total", "noticed to in sync"),
+];
+
+impl Stages {
+    fn read(site: &mut Site) -> Self {
+        let text = site.ask_text("/metrics");
+        let value = |what: &str, label: &str| -> f64 {
+            let name = format!("tidegate_change_seconds_{what}{{stage=\"{label}\"}} ");
+            text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or_default()
+        };
+        Self(STAGES.iter().map(|(label, _)| (value("count", label), value("sum", label))).collect())
+    }
+
+    /// Milliseconds of each stage that was passed since.
+    fn means_since(self, before: &Self) -> Vec<(&'static str, f64)> {
+        let of = STAGES.iter().zip(self.0).zip(&before.0);
+        let means =
+            of.map(|(((_, word), now), before)| (*word, (now.1 - before.1) * 1e3 / (now.0 - before.0)));
+        means.filter(|(_, mean)| mean.is_finite()).collect()
     }
 }
 
