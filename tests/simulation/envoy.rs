@@ -423,9 +423,11 @@ impl Envoy {
                 continue;
             }
             let body = body::read(Route, item);
+            let absent = |body: &Rc<Body>| matches!(**body, Body::Route { absent: true, .. });
+            let edit = self.subscriptions[Route as usize].accepted.contains_key(&item.name)
+                && !self.routes.get(&item.name).is_some_and(absent);
             for need in clusters_of(&body) {
                 let active = self.clusters.get(need).is_some_and(|cluster| cluster.active.is_some());
-                let edit = self.subscriptions[Route as usize].accepted.contains_key(&item.name);
                 let lacks = !edit && self.refused.borrow().contains(need);
                 assert!(active || lacks, "{}: I8: {} came before {need} is warm", self.name, item.name);
             }
@@ -586,7 +588,7 @@ fn secrets_of(body: &Body) -> Vec<&Name> {
 
 fn clusters_of(body: &Body) -> &[Name] {
     match body {
-        Body::Route { clusters } => clusters,
+        Body::Route { clusters, .. } => clusters,
         _ => &[],
     }
 }

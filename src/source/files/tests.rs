@@ -1,11 +1,11 @@
 //! Real folders, a real watcher: every wait is for an event, with a deadline.
 
-use super::*;
+use super::{tree::GONE_GRACE, *};
 use crate::{
     base::ObjectKind,
     inputs::{Fact, Inputs},
 };
-use std::fs;
+use std::{fs, sync::mpsc::RecvTimeoutError};
 use tokio::sync::{mpsc, oneshot};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -64,8 +64,9 @@ impl Watched {
 
     /// Takes batches in until this holds.
     async fn until(&mut self, what: &'static str, holds: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         while !holds(self) {
-            let batch = tokio::time::timeout(DEADLINE, self.batches.recv()).await;
+            let batch = tokio::time::timeout_at(deadline, self.batches.recv()).await;
             let Ok(Some(batch)) = batch else {
                 panic!("never came: {what}; there are {:?}, {:?}", self.ports(), self.findings)
             };
@@ -140,6 +141,29 @@ async fn writes_renames_and_removals_are_seen() {
     watched.until_ports(&[("a", 84), ("b", 83)]).await;
     assert!(watched.whole && !watched.told("unclosed bracket"));
     assert_eq!(watched.first, 1, "there is one first batch");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_goes_though_other_files_change_all_the_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (gone, busy) = (folder.path().join("a.yaml"), folder.path().join("busy.yaml"));
+    fs::write(&gone, service("a", 80)).expect("writes");
+    let mut watched = Watched::new(folder.path(), options());
+    watched.until_ports(&[("a", 80)]).await;
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let writer = std::thread::spawn(move || {
+        for port in 1.. {
+            fs::write(&busy, service("busy", port)).expect("writes");
+            if stopped.recv_timeout(GONE_GRACE / 4) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    });
+    watched.until("a change", |this| this.ports().len() == 2).await;
+    fs::remove_file(gone).expect("removes");
+    watched.until("the end", |this| this.ports().len() == 1).await;
+    drop(stop);
+    writer.join().expect("ends");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,6 +76,7 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
         loop {
             wanted.tick(start.elapsed());
             if recheck.is_some_and(|at| at <= Instant::now()) {
+                recheck = None;
                 wanted.paths.extend(folders.held());
             }
             wanted.all |= next_scan <= Instant::now();
@@ -89,7 +90,9 @@ impl<N: Fn() -> i64 + Send> Shell<N> {
                     next_scan = Instant::now() + pause.min(self.rescan);
                 }
                 passed = Instant::now();
-                recheck = folders.held().next().is_some().then(|| Instant::now() + GONE_GRACE);
+                // Other changes, however many, do not put off the second look.
+                let again = recheck.unwrap_or_else(|| Instant::now() + GONE_GRACE);
+                recheck = folders.held().next().is_some().then_some(again);
             } else if wanted.next().is_none() {
                 // What came asks for nothing.
                 self.noticed = None;

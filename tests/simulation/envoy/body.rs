@@ -49,6 +49,8 @@ pub(crate) enum Body {
     },
     Route {
         clusters: Vec<Name>,
+        /// Without a virtual host it stands for no table at all.
+        absent: bool,
     },
 }
 
@@ -150,5 +152,5 @@ fn route(name: &str, read: &RouteConfiguration) -> Body {
     }
     clusters.sort_unstable();
     clusters.dedup();
-    Body::Route { clusters }
+    Body::Route { clusters, absent: read.virtual_hosts.is_empty() }
 }
