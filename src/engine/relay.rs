@@ -215,6 +215,9 @@ impl Relay {
         if let Some((_, message)) = told {
             return Outcome::Refused(key.name.clone(), message.clone());
         }
+        if session.is_some_and(|session| session.keeps_its_own(key)) {
+            return Outcome::Held;
+        }
         // The scope that leads to a table comes beside it: Envoy is about to ask.
         let waits = key.kind == ResourceKind::Route && now < *unasked.get_or_insert(now) + UNASKED_MAX;
         if holds && !waits { Outcome::Held } else { Outcome::Open }

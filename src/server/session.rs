@@ -238,6 +238,14 @@ impl Session {
         !stays && !open
     }
 
+    /// Whether the engine keeps what it came with: what the cache has would only
+    /// stand in for it.
+    #[must_use]
+    pub fn keeps_its_own(&self, key: &ResourceKey) -> bool {
+        let exception = self.ledger(key.kind).exceptions.get(&key.name);
+        matches!(exception, Some(Exception::Stays { held, .. }) if held.blind && held.certain())
+    }
+
     /// Whether the engine subscribed to this.
     #[must_use]
     pub fn asked_for(&self, key: &ResourceKey) -> bool {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 pub const REMOVAL_GRACE: Duration = Duration::from_secs(1);
 
 /// After an engine came with versions of its own, no removal before this: its
-/// requests come kind by kind, and only the last tells what it still needs.
+/// requests come kind by kind, and only the last tells what it still needs. A
+/// relay asks for every kind, and is waited for.
 pub const CONNECT_GRACE: Duration = Duration::from_secs(5);
 
 /// A refusal that is the engine's own affair is tried again after this.
@@ -55,7 +56,7 @@ impl Session {
 
     /// Names of a kind that nothing has needed for the grace; sets the next look.
     fn due(&mut self, kind: ResourceKind, now: Instant) -> Vec<Name> {
-        let waits = self.grace_until.is_some_and(|until| now < until);
+        let waits = self.grace_until.is_some_and(|until| now < until) || self.relay && !self.all_asked();
         let ledger = &mut self.ledgers[kind as usize];
         let mut due = Vec::new();
         for (name, leaving) in &mut ledger.leaving {

@@ -117,11 +117,16 @@ impl Session {
             }
         }
         // What is owed yet waits for what an Envoy refused: it may wait for ever.
-        let all_asked = self.ledgers.iter().all(|ledger| ledger.subscription.started);
-        if self.relay && all_asked && flights == 0 && !std::mem::replace(&mut self.told_complete, true) {
+        let settled = self.all_asked() && flights == 0;
+        if self.relay && settled && !std::mem::replace(&mut self.told_complete, true) {
             self.nonce += 1;
             step.responses.push(relay::complete(self.nonce));
         }
+    }
+
+    /// Whether the client has asked for every kind.
+    pub(super) fn all_asked(&self) -> bool {
+        self.ledgers.iter().all(|ledger| ledger.subscription.started)
     }
 
     /// A starting Envoy opens its listeners when the tables of the first scopes it
@@ -230,13 +235,13 @@ impl Session {
             // Refused, and nothing was ever accepted under this name.
             return if *asked && !held.certain() { Verdict::Remove } else { Verdict::Stay };
         };
-        if !asked && held.blind && held.certain() && refusal::stands_in(resource) {
-            // It took something before we were started: that is its last good.
-            return Verdict::Stay;
-        }
         if !asked && held.has == Has::This(resource.version) {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };
+        }
+        if !asked && held.blind && held.certain() && refusal::stands_in(resource) {
+            // It took something before we were started: that is its last good.
+            return Verdict::Stay;
         }
         match self.unmet(cache, kind, &resource.needs, !held.certain()) {
             Some(need) => Verdict::Wait(need),
