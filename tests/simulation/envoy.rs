@@ -423,9 +423,8 @@ impl Envoy {
                 continue;
             }
             let body = body::read(Route, item);
-            let absent = |body: &Rc<Body>| matches!(**body, Body::Route { absent: true, .. });
-            let edit = self.subscriptions[Route as usize].accepted.contains_key(&item.name)
-                && !self.routes.get(&item.name).is_some_and(absent);
+            let before = self.subscriptions[Route as usize].accepted.get(&item.name);
+            let edit = before.is_some_and(|version| !stands_in(&item.name, *version));
             for need in clusters_of(&body) {
                 let active = self.clusters.get(need).is_some_and(|cluster| cluster.active.is_some());
                 let lacks = !edit && self.refused.borrow().contains(need);
@@ -564,14 +563,20 @@ impl Envoy {
 }
 
 /// Whether engines refuse this content: one of so many, by the content alone;
-/// never the bystander's, nor our 503 in place of what was refused.
+/// never the bystander's, nor what stands in for others.
 pub(crate) fn bad(kind: ResourceKind, name: &str, version: Version, salt: u64, one_of: u64) -> bool {
     let spared = name.contains("bystander") || name.contains(alphabet::BYSTANDER_ADDRESS);
-    if one_of == 0 || spared || version == Version::of(&("refused", &Name::from(name))) {
+    if one_of == 0 || spared || stands_in(&name.into(), version) {
         return false;
     }
     let content = u64::try_from(version.0 & u128::from(u64::MAX)).expect("64 bits");
     dice::mix(content ^ salt ^ kind as u64).is_multiple_of(one_of)
+}
+
+/// Whether this is a table of ours that stands for one refused, or for none: it
+/// answers 503 or 404, and so may what comes after it.
+fn stands_in(name: &Name, version: Version) -> bool {
+    ["refused", "absent"].iter().any(|what| version == Version::of(&(*what, name)))
 }
 
 fn refusal(words: &str, names: &[String]) -> Result<(), String> {
@@ -588,7 +593,7 @@ fn secrets_of(body: &Body) -> Vec<&Name> {
 
 fn clusters_of(body: &Body) -> &[Name] {
     match body {
-        Body::Route { clusters, .. } => clusters,
+        Body::Route { clusters } => clusters,
         _ => &[],
     }
 }

@@ -49,8 +49,6 @@ pub(crate) enum Body {
     },
     Route {
         clusters: Vec<Name>,
-        /// Without a virtual host it stands for no table at all.
-        absent: bool,
     },
 }
 
@@ -152,5 +150,5 @@ fn route(name: &str, read: &RouteConfiguration) -> Body {
     }
     clusters.sort_unstable();
     clusters.dedup();
-    Body::Route { clusters, absent: read.virtual_hosts.is_empty() }
+    Body::Route { clusters }
 }
