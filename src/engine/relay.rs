@@ -72,7 +72,8 @@ pub enum Received {
 enum Outcome {
     Open,
     Held,
-    Refused(Name, String),
+    /// The detail of the answer.
+    Refused(String),
 }
 
 impl Relay {
@@ -160,9 +161,7 @@ impl Relay {
         for mut flight in std::mem::take(&mut self.flights) {
             match self.outcome(&mut flight, cache, session, now) {
                 Outcome::Held => answers.push(answer(&flight, None)),
-                Outcome::Refused(name, message) => {
-                    answers.push(answer(&flight, Some(relay::refusal(&name, &message))));
-                }
+                Outcome::Refused(detail) => answers.push(answer(&flight, Some(detail))),
                 Outcome::Open => {
                     let due = flight.unasked.map(|since| since + UNASKED_MAX);
                     wake = wake.into_iter().chain(due).min();
@@ -213,7 +212,10 @@ impl Relay {
             return Outcome::Held;
         }
         if let Some((_, message)) = told {
-            return Outcome::Refused(key.name.clone(), message.clone());
+            return Outcome::Refused(relay::refusal(&key.name, message));
+        }
+        if let Some(need) = session.and_then(|session| session.waits_for(cache, key)) {
+            return Outcome::Refused(relay::waits(&key.name, &need));
         }
         if session.is_some_and(|session| session.keeps_its_own(key)) {
             return Outcome::Held;

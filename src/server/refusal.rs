@@ -1,5 +1,6 @@
 //! What an engine's refusal says, and what we serve in place of a refused route.
 
+use super::relay;
 use crate::{
     base::Version,
     xds::{Name, Resource, ResourceKey, ResourceKind},
@@ -15,13 +16,14 @@ use prost::Message;
 /// Words of a refusal that is the engine's own affair: a port another process
 /// has, a module that is not installed there. Such a refusal says nothing about
 /// the resource, so other engines still get it.
-const OWN_FAILURES: [&str; 6] = [
+const OWN_FAILURES: [&str; 7] = [
     "cannot bind",
     "Address already in use",
     "Permission denied",
     "Cannot assign requested address",
     "Failed to load dynamic module",
     "error adding listener socket",
+    relay::WAITS,
 ];
 
 /// Whether only the engine that says so is concerned.

@@ -24,6 +24,8 @@ const NEEDS: &str = "tidegate.needs";
 const NEEDS_URL: &str = "type.googleapis.com/tidegate.engine.v1.Needs";
 /// How a relay's refusal begins; the culprit's name and a line break follow.
 const REFUSED: &str = "tidegate.refused ";
+/// Words of an answer that is no refusal.
+pub(super) const WAITS: &str = "waits for a refused";
 
 /// `tidegate.engine.v1.Needs`
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -95,6 +97,13 @@ pub(super) fn complete(nonce: u64) -> Response {
 #[must_use]
 pub fn refusal(name: &str, message: &str) -> String {
     format!("{REFUSED}{name}\n{message}")
+}
+
+/// What a relay says of a resource that its Envoy is not sent: it needs one that
+/// was refused, and may go on waiting for ever.
+#[must_use]
+pub fn waits(name: &str, need: &ResourceKey) -> String {
+    refusal(name, &format!("{WAITS} {need}"))
 }
 
 /// Reads what [`refusal`] wrote: the culprit and Envoy's words.

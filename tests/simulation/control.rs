@@ -325,7 +325,8 @@ impl Control {
     fn judged(&mut self, refusal: Refusal, engine: &str, outside: &mut Outside) {
         let Refusal { key, version, message, origins: _, own } = refusal;
         say(|| format!("  {engine} refused {key}@{}: {message}", version.short()));
-        assert_eq!(own, message.contains("cannot bind"), "whose failure is it? {message}");
+        let of_engine = message.contains("cannot bind") || message.starts_with("waits for a refused");
+        assert_eq!(own, of_engine, "whose failure is it? {message}");
         if own {
             return;
         }

@@ -301,6 +301,19 @@ impl Session {
         needs.iter().filter(|need| need.kind < kind).find(|need| !held(need)).cloned()
     }
 
+    /// What a resource waits for although the engine refused it: it may be for ever.
+    #[must_use]
+    pub fn waits_for(&self, cache: &Cache, key: &ResourceKey) -> Option<ResourceKey> {
+        let ResourceKey { kind, name } = key;
+        let owed = self.ledger(*kind).owed.get(name)?;
+        let resource = self.offered(*kind, name, find(cache, *kind, name)?)?;
+        let need = self.unmet(cache, *kind, &resource.needs, !owed.held.certain())?;
+        let of_need = self.ledger(need.kind);
+        let open = of_need.owed.contains_key(&need.name) || of_need.flying.contains_key(&need.name);
+        let stays = matches!(of_need.exceptions.get(&need.name), Some(Exception::Stays { .. }));
+        (stays && !open).then_some(need)
+    }
+
     fn send(&mut self, cache: &Cache, kind: ResourceKind, batch: Batch) -> Response {
         let Batch { resources, mut removed, bytes: _, edit: _, whole: _, removal_first: _ } = batch;
         self.nonce += 1;
