@@ -13,7 +13,7 @@ mod request;
 mod verdict;
 
 use super::{
-    cache::{Behind, Cache, Change, What},
+    cache::{Behind, Cache, Change, Entry, What},
     frame::Response,
     relay,
 };
@@ -24,7 +24,7 @@ use crate::{
 use envoy_types::pb::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use held::{Has, Held, Pins};
 use ledger::{Exception, Ledger, Owed};
-use names::{Aliases, WILDCARD, find};
+use names::{Aliases, WILDCARD};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -264,6 +264,12 @@ impl Session {
         self.seen == Some(head)
     }
 
+    /// What answers a name of this client: to a relay each certificate goes by its
+    /// own name alone.
+    fn find<'a>(&self, cache: &'a Cache, kind: ResourceKind, name: &str) -> Option<&'a Entry> {
+        if self.relay { cache.entry(kind, name) } else { names::find(cache, kind, name) }
+    }
+
     fn ledger(&self, kind: ResourceKind) -> &Ledger {
         &self.ledgers[kind as usize]
     }
@@ -333,7 +339,7 @@ impl Session {
         if key.kind == ResourceKind::Secret {
             // A certificate of its own hides the wildcard's changes.
             let answers = |name: &&Name| {
-                find(cache, key.kind, name)
+                self.find(cache, key.kind, name)
                     .is_none_or(|entry| entry.resource.key == *key || !key.name.starts_with(WILDCARD))
             };
             names.extend(self.aliases.of(&key.name).filter(answers).cloned());

@@ -5,7 +5,6 @@ use super::{
     Event, Session, Step,
     held::Has,
     ledger::{Exception, Flight, Flying, Owed, Sent},
-    names::find,
     request::asks_for_all,
 };
 use crate::{
@@ -214,7 +213,7 @@ impl Session {
     fn judge(&self, cache: &Cache, kind: ResourceKind, name: &Name, owed: &Owed) -> Verdict {
         let Owed { held, asked, queued: _, suspect: _, released } = owed;
         let empty = held.has == Has::Nothing;
-        let Some(entry) = find(cache, kind, name) else {
+        let Some(entry) = self.find(cache, kind, name) else {
             return match (empty, asked) {
                 // It may be on its way: nobody has said yet that it is not there.
                 _ if !cache.complete() && (empty || held.blind) => Verdict::Unknown,
@@ -280,7 +279,7 @@ impl Session {
             }
             let ledger = self.ledger(need.kind);
             let name = &need.name;
-            let Some(entry) = find(cache, need.kind, name) else { return true };
+            let Some(entry) = self.find(cache, need.kind, name) else { return true };
             if !ledger.subscription.covers(name) {
                 // While clusters warm Envoy says nothing of clusters, so on a new stream
                 // their turn may come after that of routes.
@@ -306,7 +305,7 @@ impl Session {
     pub fn waits_for(&self, cache: &Cache, key: &ResourceKey) -> Option<ResourceKey> {
         let ResourceKey { kind, name } = key;
         let owed = self.ledger(*kind).owed.get(name)?;
-        let resource = self.offered(*kind, name, find(cache, *kind, name)?)?;
+        let resource = self.offered(*kind, name, self.find(cache, *kind, name)?)?;
         let need = self.unmet(cache, *kind, &resource.needs, !owed.held.certain())?;
         let of_need = self.ledger(need.kind);
         let open = of_need.owed.contains_key(&need.name) || of_need.flying.contains_key(&need.name);

@@ -5,7 +5,7 @@ use super::{
     departure::CONNECT_GRACE,
     held::{Has, Held},
     ledger::Exception,
-    names::{WILDCARD, find},
+    names::WILDCARD,
 };
 use crate::{
     base::Version,
@@ -224,7 +224,7 @@ impl Session {
             }
             None => {}
         }
-        let held = find(cache, kind, name).map_or_else(Held::nothing, |entry| Held {
+        let held = self.find(cache, kind, name).map_or_else(Held::nothing, |entry| Held {
             has: Has::Perhaps,
             needs: vec![entry.resource.needs.clone()],
             blind: false,
@@ -241,7 +241,7 @@ impl Session {
         reported: &str,
         accepted: &mut Vec<(ResourceKey, Version)>,
     ) {
-        let entry = find(cache, kind, name);
+        let entry = self.find(cache, kind, name);
         let version = Version::parse(reported);
         let Some(entry) = entry else {
             let said = kind == ResourceKind::Route && version == Some(refusal::absent(name).version);

@@ -5,7 +5,6 @@ use super::{
     departure::OWN_FAILURE_RETRY,
     held::{Has, Held},
     ledger::{Exception, Flight, Flying, Sent},
-    names::find,
 };
 use crate::{
     server::{cache::Cache, refusal, relay},
@@ -49,7 +48,7 @@ impl Session {
         if !ledger.subscription.covers(name) {
             return;
         }
-        let Some(entry) = find(cache, kind, name) else { return };
+        let Some(entry) = self.find(cache, kind, name) else { return };
         let Some(sent) = sent else {
             // There is one, and it is not for this engine: refused, with no last good.
             return self.stay(kind, name, Held::nothing(), None);
@@ -58,7 +57,7 @@ impl Session {
             return;
         }
         if sent.version == entry.resource.version {
-            ledger.exceptions.insert(name.clone(), Exception::Taken);
+            self.ledger_mut(kind).exceptions.insert(name.clone(), Exception::Taken);
         } else {
             self.stay(kind, name, Held::version(sent.version, sent.needs), None);
         }
