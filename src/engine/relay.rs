@@ -9,31 +9,26 @@ use crate::{
     base::{Text, Version},
     server::{
         cache::Cache,
-        relay,
+        relay::{self, Refusal},
         session::{Refused, Session},
     },
     xds::{Name, ResourceKey, ResourceKind, Update},
 };
-use envoy_types::pb::{
-    envoy::{
-        config::core::v3::Node,
-        service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
-    },
-    google::rpc::Status,
+use envoy_types::pb::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-/// A route table that Envoy has not asked for so long after it came, with nothing
-/// else before it, is not waited for: no scope of its leads there.
+/// Route tables that Envoy has not asked for so long after they came, with nothing
+/// else before them, are not waited for: no scope of its leads there.
 const UNASKED_MAX: Duration = Duration::from_secs(1);
 /// In place of the version of what Envoy may have or not: no version, so that the
 /// control plane sends it again, or its removal, and is answered.
 const UNSURE: &str = "unsure";
-/// `google.rpc.Code.INVALID_ARGUMENT`: what Envoy itself says of a bad resource.
-const INVALID_ARGUMENT: i32 = 3;
 
 /// See the module.
 #[derive(Debug)]
@@ -52,8 +47,10 @@ struct Flight {
     nonce: String,
     /// What it sets; removals are not waited for, since Envoy cannot refuse them.
     names: Vec<(Name, Version)>,
-    /// The first name not known to be held.
+    /// The first name of which Envoy's word is due.
     at: usize,
+    refused: Vec<Refusal>,
+    /// Since when it is for Envoy to ask.
     unasked: Option<Instant>,
 }
 
@@ -72,7 +69,7 @@ pub enum Received {
 enum Outcome {
     Open,
     Held,
-    /// The detail of the answer.
+    /// Why.
     Refused(String),
 }
 
@@ -122,7 +119,7 @@ impl Relay {
             }
         }
         let names = set.iter().map(|resource| (resource.key.name.clone(), resource.version)).collect();
-        self.flights.push_back(Flight { kind, nonce, names, at: 0, unasked: None });
+        self.flights.push_back(Flight { kind, nonce, names, at: 0, refused: Vec::new(), unasked: None });
         let key = |name: String| ResourceKey { kind, name: name.into() };
         let removed: Vec<_> = removed_resources.into_iter().map(key).collect();
         for key in set.iter().map(|resource| &resource.key).chain(&removed) {
@@ -159,39 +156,35 @@ impl Relay {
         let (mut answers, mut wake) = (Vec::new(), None);
         let mut open = VecDeque::new();
         for mut flight in std::mem::take(&mut self.flights) {
-            match self.outcome(&mut flight, cache, session, now) {
-                Outcome::Held => answers.push(answer(&flight, None)),
-                Outcome::Refused(detail) => answers.push(answer(&flight, Some(detail))),
-                Outcome::Open => {
-                    let due = flight.unasked.map(|since| since + UNASKED_MAX);
-                    wake = wake.into_iter().chain(due).min();
-                    open.push_back(flight);
-                }
+            if self.judge(&mut flight, cache, session, now) {
+                answers.push(answer(flight));
+            } else {
+                let due = flight.unasked.map(|since| since + UNASKED_MAX);
+                wake = wake.into_iter().chain(due).min();
+                open.push_back(flight);
             }
         }
         self.flights = open;
         (answers, wake)
     }
 
-    fn outcome(
-        &mut self,
-        flight: &mut Flight,
-        cache: &Cache,
-        session: Option<&Session>,
-        now: Instant,
-    ) -> Outcome {
+    /// Whether Envoy's word is known of all of it.
+    fn judge(&mut self, flight: &mut Flight, cache: &Cache, session: Option<&Session>, now: Instant) -> bool {
         while let Some((name, version)) = flight.names.get(flight.at) {
             let key = ResourceKey { kind: flight.kind, name: name.clone() };
             let current = cache.entry(key.kind, name).is_some_and(|entry| entry.resource.version == *version);
             if current {
                 match self.held(&key, *version, cache, session, &mut flight.unasked, now) {
+                    Outcome::Open => return false,
                     Outcome::Held => {}
-                    other => return other,
+                    Outcome::Refused(message) => {
+                        flight.refused.push(Refusal { name: name.to_string(), message });
+                    }
                 }
             }
-            (flight.at, flight.unasked) = (flight.at + 1, None);
+            flight.at += 1;
         }
-        Outcome::Held
+        true
     }
 
     fn held(
@@ -212,10 +205,10 @@ impl Relay {
             return Outcome::Held;
         }
         if let Some((_, message)) = told {
-            return Outcome::Refused(relay::refusal(&key.name, message));
+            return Outcome::Refused(message.clone());
         }
         if let Some(need) = session.and_then(|session| session.waits_for(cache, key)) {
-            return Outcome::Refused(relay::waits(&key.name, &need));
+            return Outcome::Refused(relay::waits(&need));
         }
         if session.is_some_and(|session| session.keeps_its_own(key)) {
             return Outcome::Held;
@@ -250,11 +243,12 @@ fn versions(cache: &Cache, session: Option<&Session>, kind: ResourceKind) -> Has
     known.collect()
 }
 
-fn answer(flight: &Flight, refusal: Option<String>) -> DeltaDiscoveryRequest {
+fn answer(flight: Flight) -> DeltaDiscoveryRequest {
+    let Flight { kind, nonce, names: _, at: _, refused, unasked: _ } = flight;
     DeltaDiscoveryRequest {
-        type_url: flight.kind.type_url().to_owned(),
-        response_nonce: flight.nonce.clone(),
-        error_detail: refusal.map(|message| Status { code: INVALID_ARGUMENT, message, ..Status::default() }),
+        type_url: kind.type_url().to_owned(),
+        response_nonce: nonce,
+        error_detail: (!refused.is_empty()).then(|| relay::refusal(refused)),
         ..DeltaDiscoveryRequest::default()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{config::core::v3::Metadata, service::discovery::v3::Resource as Wire},
-    google::protobuf::Any,
+    google::{protobuf::Any, rpc::Status},
 };
 use prost::Message;
 use std::{collections::HashMap, sync::Arc};
@@ -22,9 +22,10 @@ pub const COMPLETE: &str = "type.googleapis.com/tidegate.engine.v1.Complete";
 /// Where a resource's metadata holds what it needs.
 const NEEDS: &str = "tidegate.needs";
 const NEEDS_URL: &str = "type.googleapis.com/tidegate.engine.v1.Needs";
-/// How a relay's refusal begins; the culprit's name and a line break follow.
-const REFUSED: &str = "tidegate.refused ";
-/// Words of an answer that is no refusal.
+const REFUSALS_URL: &str = "type.googleapis.com/tidegate.engine.v1.Refusals";
+/// `google.rpc.Code.INVALID_ARGUMENT`: what Envoy itself says of a bad resource.
+const INVALID_ARGUMENT: i32 = 3;
+/// Words of a refusal that is nobody's fault.
 pub(super) const WAITS: &str = "waits for a refused";
 
 /// `tidegate.engine.v1.Needs`
@@ -42,6 +43,23 @@ pub struct Key {
     kind: u32,
     #[prost(string, tag = "2")]
     name: String,
+}
+
+/// `tidegate.engine.v1.Refusals`
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Refusals {
+    #[prost(message, repeated, tag = "1")]
+    refusals: Vec<Refusal>,
+}
+
+/// `tidegate.engine.v1.Refusal`
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Refusal {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Envoy's own words, or those of [`waits`].
+    #[prost(string, tag = "2")]
+    pub message: String,
 }
 
 /// `tidegate.engine.v1.RenewRequest`
@@ -93,22 +111,27 @@ pub(super) fn complete(nonce: u64) -> Response {
     Response { type_url: COMPLETE.into(), nonce, resources: Vec::new(), removed: Vec::new() }
 }
 
-/// What a relay says of a response one of whose resources its Envoy refused.
+/// What a relay says of a response some of whose resources its Envoy refused.
 #[must_use]
-pub fn refusal(name: &str, message: &str) -> String {
-    format!("{REFUSED}{name}\n{message}")
+pub fn refusal(refusals: Vec<Refusal>) -> Status {
+    let message = refusals.iter().map(|refusal| format!("{}: {}", refusal.name, refusal.message));
+    let message = message.collect::<Vec<_>>().join("\n");
+    let value = Refusals { refusals }.encode_to_vec();
+    let details = vec![Any { type_url: REFUSALS_URL.to_owned(), value }];
+    Status { code: INVALID_ARGUMENT, message, details }
 }
 
-/// What a relay says of a resource that its Envoy is not sent: it needs one that
-/// was refused, and may go on waiting for ever.
+/// The message of a resource that Envoy is not sent: it needs one that was
+/// refused, and may go on waiting for ever.
 #[must_use]
-pub fn waits(name: &str, need: &ResourceKey) -> String {
-    refusal(name, &format!("{WAITS} {need}"))
+pub fn waits(need: &ResourceKey) -> String {
+    format!("{WAITS} {need}")
 }
 
-/// Reads what [`refusal`] wrote: the culprit and Envoy's words.
-pub(super) fn culprit(message: &str) -> Option<(&str, &str)> {
-    message.strip_prefix(REFUSED)?.split_once('\n')
+/// Reads what [`refusal`] wrote: all that was refused of the response.
+pub(super) fn refused(status: &Status) -> Option<Vec<Refusal>> {
+    let detail = status.details.iter().find(|detail| detail.type_url == REFUSALS_URL)?;
+    Some(Refusals::decode(detail.value.as_slice()).ok()?.refusals)
 }
 
 /// A resource as a relay receives it, ready to be served on; `None` where it is
@@ -178,8 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_one() {
-        assert_eq!(culprit(&refusal("r/a b", "bad\nregex")), Some(("r/a b", "bad\nregex")));
-        assert_eq!(culprit("bad regex"), None);
+    fn a_refusal_names_what_was_refused() {
+        let refusals: Vec<_> = [
+            ("r/a b", "bad\nregex"),
+            ("c", &waits(&ResourceKey { kind: ResourceKind::Cluster, name: "shop/web/80".into() })),
+        ]
+        .map(|(name, message)| Refusal { name: name.to_owned(), message: message.to_owned() })
+        .into();
+        let status = refusal(refusals.clone());
+        assert_eq!(refused(&status), Some(refusals));
+        assert_eq!(status.message, "r/a b: bad\nregex\nc: waits for a refused Cluster shop/web/80");
+        assert_eq!(refused(&Status { details: Vec::new(), ..status }), None);
     }
 }

@@ -55,7 +55,7 @@ impl Session {
         if let Some(flight) = parse_nonce(&response_nonce).and_then(|n| self.ledger_mut(kind).land(n)) {
             match error_detail {
                 None => self.accept(cache, kind, flight, step),
-                Some(error) => self.refuse(cache, kind, flight, &error.message, now, step),
+                Some(error) => self.refuse(cache, kind, flight, &error, now, step),
             }
         }
         let first = !std::mem::replace(&mut self.ledger_mut(kind).subscription.started, true);

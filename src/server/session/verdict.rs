@@ -7,9 +7,14 @@ use super::{
     ledger::{Exception, Flight, Flying, Sent},
 };
 use crate::{
-    server::{cache::Cache, refusal, relay},
+    server::{
+        cache::Cache,
+        refusal,
+        relay::{self, Refusal},
+    },
     xds::{Name, ResourceKey, ResourceKind},
 };
+use envoy_types::pb::google::rpc::Status;
 use std::time::Instant;
 
 impl Session {
@@ -86,9 +91,47 @@ impl Session {
         self.wake(&ResourceKey { kind, name: name.clone() });
     }
 
-    /// Nothing of a refused response counts as held: Envoy applies some of it,
-    /// in an order of its own, or none (measured on Envoy 1.40).
+    /// Nothing of a response that an Envoy refused counts as held: it applies some
+    /// of it, in an order of its own, or none (measured on Envoy 1.40). A relay has
+    /// found out which ones it were.
     pub(super) fn refuse(
+        &mut self,
+        cache: &Cache,
+        kind: ResourceKind,
+        flight: Flight,
+        error: &Status,
+        now: Instant,
+        step: &mut Step,
+    ) {
+        match relay::refused(error).filter(|_| self.relay) {
+            Some(refused) => self.refused_some(cache, kind, flight, &refused, now, step),
+            None => self.refused_any(cache, kind, flight, &error.message, now, step),
+        }
+    }
+
+    fn refused_some(
+        &mut self,
+        cache: &Cache,
+        kind: ResourceKind,
+        flight: Flight,
+        refused: &[Refusal],
+        now: Instant,
+        step: &mut Step,
+    ) {
+        let Flight { nonce, mut names } = flight;
+        for Refusal { name, message } in refused {
+            let Some(at) = names.iter().position(|sent| **sent == **name) else { continue };
+            let name = names.swap_remove(at);
+            let Some(flying) = self.ledger_mut(kind).flying.remove(&name) else { continue };
+            match flying.sent.clone() {
+                Some(sent) => self.condemn(cache, &name, flying, sent, true, message, now, step),
+                None => self.unremoved(kind, &name, flying, true),
+            }
+        }
+        self.accept(cache, kind, Flight { nonce, names }, step);
+    }
+
+    fn refused_any(
         &mut self,
         cache: &Cache,
         kind: ResourceKind,
@@ -113,16 +156,13 @@ impl Session {
             tracing::warn!(?kind, message, "An engine refused removals");
             return;
         }
-        // A relay has found out which one it was.
-        let (told, message) = relay::culprit(message).map_or((None, message), |(n, m)| (Some(n), m));
-        let culprit = match (&sets[..], told) {
-            (_, Some(told)) => sets.iter().position(|(name, ..)| **name == *told),
-            ([_], None) => Some(0),
-            (_, None) => refusal::named(message, sets.iter().map(|(name, ..)| name))
+        let culprit = match &sets[..] {
+            [_] => Some(0),
+            _ => refusal::named(message, sets.iter().map(|(name, ..)| name))
                 .and_then(|named| sets.iter().position(|(name, ..)| name == named)),
         };
         if let Some(at) = culprit {
-            let alone = sets.len() == 1 || told.is_some();
+            let alone = sets.len() == 1;
             let (name, flying, sent) = sets.swap_remove(at);
             self.condemn(cache, &name, flying, sent, alone, message, now, step);
         }
