@@ -9,7 +9,7 @@ use tidegate::{
     server::{
         cache::Cache,
         frame::Response,
-        session::{Event, OWN_FAILURE_RETRY, Refused, Session},
+        session::{Event, OWN_FAILURE_RETRY, REMOVAL_GRACE, Refused, Session},
     },
     xds::{Resource, ResourceKind::*},
 };
@@ -301,4 +301,52 @@ fn certificates_nobody_asked_for_are_held() {
     let mut chain = Chain::settled(world());
     assert!(chain.up.session.in_order(&key(Secret, "a.example.com")));
     check(&chain.down.subscribe(Secret, &["A.example.com"]), &["Secret +A.example.com@1"]);
+}
+
+/// A name that a relay holds is a certificate of its own, whatever the wildcard is.
+#[test]
+fn a_certificate_goes_although_the_wildcard_beside_it_is_the_same() {
+    let both = ["*.example.com", "b.example.com"].map(|name| resource(Secret, name, 7, &[]));
+    let mut chain = Chain::settled(world().into_iter().chain(both));
+    let sent = chain.up.remove(Secret, "b.example.com");
+    chain.pass_down(sent);
+    let sent = chain.up.pass(REMOVAL_GRACE * 2);
+    check(&sent, &["Secret -b.example.com"]);
+}
+
+/// Of tables that came together one is refused: of the others it is known that they
+/// are held, so that none of them moves to a cluster that is not there.
+#[test]
+fn what_came_with_a_refused_one_is_held() {
+    let new = ["x", "y"].map(|name| resource(Route, name, 1, &[(Cluster, "c")]));
+    let mut chain = Chain::settled(world());
+    let mut open = chain.down.subscribe(Route, &["x", "y"]);
+    open.extend(chain.set(new));
+    let mut open = std::collections::VecDeque::from(open);
+    while let Some(response) = open.pop_front() {
+        let bad = response.resources.iter().any(|item| &*item.name == "x" && item.version.0 == 1);
+        let more = if bad { chain.down.nack(&response, "missing ): (") } else { chain.down.ack(&response) };
+        open.extend(more);
+        if open.is_empty() {
+            open.extend(chain.pass_up());
+        }
+    }
+    assert_eq!(chain.up.refused(), [("x".to_owned(), 1)]);
+    assert!(chain.up.session.in_order(&key(Route, "y")));
+}
+
+/// What may wait for ever is told from what waits for an answer.
+#[test]
+fn an_edit_waits_for_what_was_refused() {
+    let mut t = Transcript::new(world());
+    let open = t.subscribe(Cluster, &[]).into_iter().chain(t.subscribe(Route, &["r"])).collect();
+    t.ack_all(open);
+    let sent = t.set([resource(Cluster, "d", 1, &[]), resource(Route, "r", 2, &[(Cluster, "d")])]);
+    check(&sent, &["Cluster +d@1"]);
+    assert_eq!(t.session.waits_for(&t.cache, &key(Route, "r")), None, "it is under way");
+    check(&t.nack(&sent[0], "no"), &[]);
+    assert_eq!(t.session.waits_for(&t.cache, &key(Route, "r")), Some(key(Cluster, "d")));
+    let sent = t.set([resource(Cluster, "d", 2, &[])]);
+    assert_eq!(t.session.waits_for(&t.cache, &key(Route, "r")), None, "it is under way");
+    check(&t.ack(&sent[0]), &["Route +r@2"]);
 }

@@ -55,7 +55,7 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let swarm = Swarm::new(&mut dice);
+        let swarm = Swarm::new(&mut dice, crate::relays(seed));
         say(|| format!("{swarm:?}"));
         let salt = (dice.roll(), swarm.bad);
         let truth = Truth::new(&mut dice);

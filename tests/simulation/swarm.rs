@@ -40,7 +40,7 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
+    pub(crate) fn new(dice: &mut Dice, relays: bool) -> Self {
         let mut some = |rates: &[u32]| if dice.chance(500) { dice.pick(rates) } else { 0 };
         let mut swarm = Self {
             steps: 0,
@@ -61,7 +61,7 @@ impl Swarm {
             own_failure: some(&[1, 3]),
             jump: some(&[1, 3]),
             bad: 0,
-            relays: if crate::relays() { some(&[500, 1_000]) } else { 0 },
+            relays: if relays { some(&[500, 1_000]) } else { 0 },
             rate: 100,
         };
         if dice.chance(600) {
