@@ -7,6 +7,7 @@
 
 mod engine;
 mod engines;
+mod limits;
 mod trust;
 
 pub use crate::engine::EngineFiles;
@@ -144,6 +145,7 @@ fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) 
 /// What could not be opened or started, or a part that ended by itself.
 #[expect(clippy::too_many_lines, reason = "the wiring is one list, read top to bottom")]
 pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
+    limits::raise_open_files();
     // Files are read while all else is opened; the ledger says how old their objects are.
     let (ages_sender, known) = oneshot::channel();
     let (batches, source) =

@@ -1,5 +1,5 @@
 //! The binary as its users see it: exit codes, help, formats, pipes, the ledger's
-//! way back, bad input, and private keys that are printed nowhere.
+//! way back, limits, bad input, and private keys that are printed nowhere.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
@@ -10,6 +10,8 @@ mod bad_input;
 mod canary;
 #[path = "cli/ledger.rs"]
 mod ledger;
+#[path = "cli/limits.rs"]
+mod limits;
 
 use std::{
     io::Write,
@@ -86,7 +88,12 @@ const LOOKS: usize = 1_500;
 
 impl Site {
     fn serve(folder: &Path, state: &Path, log: &Path) -> Self {
-        let child = Command::new(TIDEGATE)
+        Self::serve_by(Command::new(TIDEGATE), folder, state, log)
+    }
+
+    /// By a command that becomes the product.
+    fn serve_by(mut command: Command, folder: &Path, state: &Path, log: &Path) -> Self {
+        let child = command
             .args(["serve", text(folder), "--state", text(state), "--admin", "127.0.0.1:0"])
             .stderr(std::fs::File::create(log).unwrap())
             .spawn()

@@ -1,6 +1,6 @@
 //! `tidegate engine`: one Envoy, the relay before it, and what both need.
 
-use super::{AppError, Told, file, told};
+use super::{AppError, Told, file, limits, told};
 use crate::{
     clock,
     engine::{
@@ -50,6 +50,7 @@ pub struct EnginePlan {
 /// # Errors
 /// What could not be opened or started, or a part that ended by itself.
 pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppError> {
+    limits::raise_open_files();
     let lock = Lock::take(&plan.home)?;
     let home = std::path::absolute(&plan.home).map_err(file(&plan.home))?;
     let files = EngineFiles::within(&std::path::absolute(&plan.files).map_err(file(&plan.files))?);
