@@ -9,6 +9,7 @@ use crate::{
     },
     server::{Door, Identity, Server},
     settings::Settings,
+    whole::{self, Readers},
     xds::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap},
 };
 use std::{
@@ -239,8 +240,7 @@ fn installed(module: &Path, home: &Path) -> Result<PathBuf, AppError> {
     let path = folder.join(MODULE_FILE);
     if !path.is_file() {
         fs::create_dir_all(&folder).map_err(file(&folder))?;
-        let temporary = folder.join("copying");
-        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path)).map_err(file(&path))?;
+        whole::replace(&path, Readers::All, &bytes).map_err(file(&path))?;
     }
     Ok(folder)
 }
@@ -248,8 +248,7 @@ fn installed(module: &Path, home: &Path) -> Result<PathBuf, AppError> {
 fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), AppError> {
     match fs::read(path) {
         Ok(old) if old == bytes => Ok(()),
-        Ok(_) => fs::write(path, bytes).map_err(file(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(path, bytes).map_err(file(path)),
-        Err(error) => Err(file(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path)(error)),
+        Ok(_) | Err(_) => whole::replace(path, Readers::All, bytes).map_err(file(path)),
     }
 }
