@@ -54,15 +54,19 @@ impl Trust {
         Renewal { authority: Arc::clone(&self.authority), lifetime: ENGINE_LIFETIME, now }
     }
 
-    /// The files of an engine beside us, made where they are not there yet, or half over.
+    /// The files of an engine beside us, made where they are not there yet, or half over,
+    /// or where others are believed since: an authority that signs anew has to be known
+    /// to engines before they next connect.
     pub(super) fn engine(&self, name: &str) -> Result<EngineFiles, AppError> {
         let folder = self.directory.join("engines").join(name);
         let files = EngineFiles::within(&folder);
         let known = fs::read(&files.certificate).ok().and_then(|pem| validity(&pem));
-        if known.is_none_or(|(from, to)| from.midpoint(to) <= clock::now_unix()) {
+        let over = known.is_none_or(|(from, to)| from.midpoint(to) <= clock::now_unix());
+        let believed = fs::read_to_string(&files.authorities).ok();
+        if over || believed.as_deref() != Some(self.authority.certificate_pem()) {
             remove(&files.certificate)?;
         }
-        issue(&self.authority, &self.directory, &folder, name, ENGINE_LIFETIME)
+        issue(&self.authority, &folder, name, ENGINE_LIFETIME)
     }
 }
 
@@ -71,8 +75,8 @@ impl Trust {
 /// # Errors
 /// The state directory has no authority and none can be made, or files cannot be written.
 pub fn issue_engine(state: &Path, folder: &Path, name: &str) -> Result<EngineFiles, AppError> {
-    let (authority, directory) = authority(state)?;
-    issue(&authority, &directory, folder, name, ENVOY_LIFETIME)
+    let (authority, _) = authority(state)?;
+    issue(&authority, folder, name, ENVOY_LIFETIME)
 }
 
 fn authority(state: &Path) -> Result<(Authority, PathBuf), AppError> {
@@ -87,7 +91,6 @@ fn authority(state: &Path) -> Result<(Authority, PathBuf), AppError> {
 
 fn issue(
     authority: &Authority,
-    directory: &Path,
     folder: &Path,
     name: &str,
     lifetime: Duration,
@@ -99,11 +102,10 @@ fn issue(
     let files = EngineFiles::within(folder);
     if !(files.certificate.exists() && files.key.exists() && files.authorities.exists()) {
         let Issued { certificate_pem, key_pem } = authority.issue_engine(&identity, lifetime, now())?;
-        let ca = fs::read_to_string(directory.join(CERTIFICATE_FILE)).map_err(file(directory))?;
         // Away first and back last: a certificate that is there fits the key beside it.
         remove(&files.certificate)?;
         write(&files.key, key_pem.expose())?;
-        write(&files.authorities, &ca)?;
+        write(&files.authorities, authority.certificate_pem())?;
         write(&files.certificate, &certificate_pem)?;
     }
     Ok(files)
