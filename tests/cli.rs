@@ -1,5 +1,5 @@
 //! The binary as its users see it: exit codes, help, formats, pipes, the ledger's
-//! way back, limits, bad input, and private keys that are printed nowhere.
+//! way back, limits, releases, bad input, and private keys that are printed nowhere.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
@@ -12,6 +12,8 @@ mod canary;
 mod ledger;
 #[path = "cli/limits.rs"]
 mod limits;
+#[path = "cli/release.rs"]
+mod release;
 
 use std::{
     io::Write,
