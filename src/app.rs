@@ -8,6 +8,7 @@
 mod engine;
 mod engines;
 mod limits;
+mod own;
 mod trust;
 
 pub use crate::engine::EngineFiles;
@@ -30,7 +31,6 @@ use crate::{
     translate,
 };
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -98,6 +98,8 @@ pub enum AppError {
     Identity(#[from] crate::engine::IdentityError),
     #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
+    #[error("the addresses of this machine cannot be listed: {0}; see what `ip address` says")]
+    Interfaces(std::io::Error),
     #[error("{0}")]
     Module(String),
     #[error("{path}: {why}; `tidegate bootstrap` makes one")]
@@ -172,10 +174,11 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     let _ = ages_sender.send(known.collect());
     let (ledger_thread, ledger_join) = LedgerThread::start(store);
 
-    let forbidden = [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten();
+    let listeners: Vec<_> =
+        [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten().collect();
     let options = translate::Options {
         loopback_endpoints: plan.loopback_endpoints,
-        forbidden_endpoints: forbidden.collect::<BTreeSet<_>>(),
+        forbidden_endpoints: own::reached_at(&listeners, &own::addresses()?),
     };
     let (server, fleet, events) = Server::new(FLEET.into());
     let desired = Desired::new(options, ledger).timed(clock::running);

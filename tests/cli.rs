@@ -1,5 +1,5 @@
 //! The binary as its users see it: exit codes, help, formats, pipes, the ledger's
-//! way back, limits, releases, bad input, and private keys that are printed nowhere.
+//! way back, limits, our own addresses, releases, bad input, and private keys that are printed nowhere.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
@@ -12,6 +12,8 @@ mod canary;
 mod ledger;
 #[path = "cli/limits.rs"]
 mod limits;
+#[path = "cli/own.rs"]
+mod own;
 #[path = "cli/release.rs"]
 mod release;
 
@@ -90,13 +92,13 @@ const LOOKS: usize = 1_500;
 
 impl Site {
     fn serve(folder: &Path, state: &Path, log: &Path) -> Self {
-        Self::serve_by(Command::new(TIDEGATE), folder, state, log)
+        Self::serve_by(Command::new(TIDEGATE), "127.0.0.1:0", folder, state, log)
     }
 
-    /// By a command that becomes the product.
-    fn serve_by(mut command: Command, folder: &Path, state: &Path, log: &Path) -> Self {
+    /// By a command that becomes the product, which listens there.
+    fn serve_by(mut command: Command, at: &str, folder: &Path, state: &Path, log: &Path) -> Self {
         let child = command
-            .args(["serve", text(folder), "--state", text(state), "--admin", "127.0.0.1:0"])
+            .args(["serve", text(folder), "--state", text(state), "--admin", at, "--xds", at])
             .stderr(std::fs::File::create(log).unwrap())
             .spawn()
             .unwrap();

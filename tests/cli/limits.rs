@@ -31,7 +31,7 @@ fn a_control_plane_may_open_as_many_files_as_it_is_allowed() {
     let example = super::support::golden::root().join("examples/quickstart");
     let mut command = limited();
     command.env("TIDEGATE_LOG", "debug").env("NO_COLOR", "1");
-    let site = Site::serve_by(command, &example, &state, &log);
+    let site = Site::serve_by(command, "127.0.0.1:0", &example, &state, &log);
     let (soft, hard) = open_files(site.child.id()).unwrap();
     assert!(hard > SOFT, "this test needs a hard limit above {SOFT}: {hard}");
     assert_eq!(soft, hard);
