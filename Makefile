@@ -26,8 +26,9 @@ test: envoy tools build ## everything, against stock Envoy and real DNS tools
 	$(MAKE) demo CHECK=1
 
 SEEDS ?= 1000000
-SECONDS ?= 600
+
 FROM ?= 1000000
+soak: SECONDS ?= 600
 soak: ## the simulation from seed FROM, SEEDS seeds or SECONDS seconds
 	FROM=$(FROM) SEEDS=$(SEEDS) SECONDS=$(SECONDS) $(CARGO) test --test simulation seeds -- --nocapture
 
@@ -42,8 +43,9 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Ccodegen-units=1 -Cllvm-args
   -Cllvm-args=-sanitizer-coverage-trace-compares
 FUZZ_TRIPLE := $(shell rustc -vV | sed -n 's/host: //p')
 TARGET ?= yaml road session dns
-SECONDS ?= 60
 
+
+fuzz: SECONDS ?= 60
 fuzz: ## hostile input by libFuzzer (TARGET=yaml|road|session|dns SECONDS=60, or INPUT=a crash)
 	cp Cargo.lock tests/fuzz/Cargo.lock
 	cd tests/fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --release --target $(FUZZ_TRIPLE) --target-dir ../../target/fuzz

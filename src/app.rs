@@ -7,6 +7,8 @@
 
 mod engine;
 mod engines;
+mod limits;
+mod own;
 mod trust;
 
 pub use crate::engine::EngineFiles;
@@ -29,7 +31,6 @@ use crate::{
     translate,
 };
 use std::{
-    collections::BTreeSet,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -97,6 +98,8 @@ pub enum AppError {
     Identity(#[from] crate::engine::IdentityError),
     #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
+    #[error("the addresses of this machine cannot be listed: {0}; see what `ip address` says")]
+    Interfaces(std::io::Error),
     #[error("{0}")]
     Module(String),
     #[error("{path}: {why}; `tidegate bootstrap` makes one")]
@@ -144,6 +147,7 @@ fn bind(what: &'static str, address: SocketAddr) -> impl FnOnce(std::io::Error) 
 /// What could not be opened or started, or a part that ended by itself.
 #[expect(clippy::too_many_lines, reason = "the wiring is one list, read top to bottom")]
 pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
+    limits::raise_open_files();
     // Files are read while all else is opened; the ledger says how old their objects are.
     let (ages_sender, known) = oneshot::channel();
     let (batches, source) =
@@ -170,10 +174,11 @@ pub async fn run(plan: Plan, settings: Settings) -> Result<(), AppError> {
     let _ = ages_sender.send(known.collect());
     let (ledger_thread, ledger_join) = LedgerThread::start(store);
 
-    let forbidden = [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten();
+    let listeners: Vec<_> =
+        [Some(admin_address), Some(xds_address), dns_address].into_iter().flatten().collect();
     let options = translate::Options {
         loopback_endpoints: plan.loopback_endpoints,
-        forbidden_endpoints: forbidden.collect::<BTreeSet<_>>(),
+        forbidden_endpoints: own::reached_at(&listeners, &own::addresses()?),
     };
     let (server, fleet, events) = Server::new(FLEET.into());
     let desired = Desired::new(options, ledger).timed(clock::running);

@@ -26,5 +26,6 @@ pub mod status;
 pub mod store;
 pub mod telemetry;
 pub mod translate;
+pub mod whole;
 pub mod xds;
 pub mod yaml;

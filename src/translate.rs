@@ -37,7 +37,8 @@ pub struct Options {
     /// Endpoints on loopback addresses may be sent traffic: for demos and tests
     /// on one machine.
     pub loopback_endpoints: bool,
-    /// Never sent traffic, whatever else is allowed: admin ports of ours and of Envoy.
+    /// Never sent traffic, whatever else is allowed: where we listen ourselves. The
+    /// unspecified address stands for every loopback address beside those listed.
     pub forbidden_endpoints: std::collections::BTreeSet<std::net::SocketAddr>,
 }
 

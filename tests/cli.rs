@@ -1,5 +1,5 @@
 //! The binary as its users see it: exit codes, help, formats, pipes, the ledger's
-//! way back, bad input, and private keys that are printed nowhere.
+//! way back, limits, our own addresses, releases, bad input, and private keys that are printed nowhere.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, its fixtures too")]
 
 mod support;
@@ -10,6 +10,12 @@ mod bad_input;
 mod canary;
 #[path = "cli/ledger.rs"]
 mod ledger;
+#[path = "cli/limits.rs"]
+mod limits;
+#[path = "cli/own.rs"]
+mod own;
+#[path = "cli/release.rs"]
+mod release;
 
 use std::{
     io::Write,
@@ -86,8 +92,13 @@ const LOOKS: usize = 1_500;
 
 impl Site {
     fn serve(folder: &Path, state: &Path, log: &Path) -> Self {
-        let child = Command::new(TIDEGATE)
-            .args(["serve", text(folder), "--state", text(state), "--admin", "127.0.0.1:0"])
+        Self::serve_by(Command::new(TIDEGATE), "127.0.0.1:0", folder, state, log)
+    }
+
+    /// By a command that becomes the product, which listens there.
+    fn serve_by(mut command: Command, at: &str, folder: &Path, state: &Path, log: &Path) -> Self {
+        let child = command
+            .args(["serve", text(folder), "--state", text(state), "--admin", at, "--xds", at])
             .stderr(std::fs::File::create(log).unwrap())
             .spawn()
             .unwrap();

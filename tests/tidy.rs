@@ -20,6 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("incremental", &[]),
     ("echo", &[]),
     ("planted", &[]),
+    ("whole", &[]),
     ("report", &["base"]),
     ("yaml", &["report"]),
     ("api", &[]),
@@ -31,9 +32,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ipam", &["base", "report", "api", "ir", "planted"]),
     ("store", &["base", "failpoint", "ipam"]),
     ("xds", &["base", "ir"]),
-    ("server", &["base", "failpoint", "xds", "planted"]),
+    ("server", &["base", "failpoint", "xds", "planted", "whole"]),
     ("dns", &["base", "ir"]),
-    ("engine", &["base", "clock", "failpoint", "xds", "server"]),
+    ("engine", &["base", "clock", "failpoint", "xds", "server", "whole"]),
     ("desired", &["base", "report", "api", "inputs", "ir", "translate", "compile", "ipam", "xds"]),
     ("status", &["base", "report", "inputs", "ir", "translate", "compile", "xds", "desired"]),
     (
@@ -75,6 +76,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "desired",
             "pipeline",
             "admin",
+            "whole",
         ],
     ),
     (

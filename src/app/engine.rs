@@ -1,6 +1,6 @@
 //! `tidegate engine`: one Envoy, the relay before it, and what both need.
 
-use super::{AppError, Told, file, told};
+use super::{AppError, Told, file, limits, told};
 use crate::{
     clock,
     engine::{
@@ -9,6 +9,7 @@ use crate::{
     },
     server::{Door, Identity, Server},
     settings::Settings,
+    whole::{self, Readers},
     xds::{Admin, Bootstrap, ControlPlane, Share, build_bootstrap},
 };
 use std::{
@@ -50,6 +51,7 @@ pub struct EnginePlan {
 /// # Errors
 /// What could not be opened or started, or a part that ended by itself.
 pub async fn run_engine(plan: EnginePlan, settings: Settings) -> Result<(), AppError> {
+    limits::raise_open_files();
     let lock = Lock::take(&plan.home)?;
     let home = std::path::absolute(&plan.home).map_err(file(&plan.home))?;
     let files = EngineFiles::within(&std::path::absolute(&plan.files).map_err(file(&plan.files))?);
@@ -238,8 +240,7 @@ fn installed(module: &Path, home: &Path) -> Result<PathBuf, AppError> {
     let path = folder.join(MODULE_FILE);
     if !path.is_file() {
         fs::create_dir_all(&folder).map_err(file(&folder))?;
-        let temporary = folder.join("copying");
-        fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path)).map_err(file(&path))?;
+        whole::replace(&path, Readers::All, &bytes).map_err(file(&path))?;
     }
     Ok(folder)
 }
@@ -247,8 +248,7 @@ fn installed(module: &Path, home: &Path) -> Result<PathBuf, AppError> {
 fn write_if_changed(path: &Path, bytes: &[u8]) -> Result<(), AppError> {
     match fs::read(path) {
         Ok(old) if old == bytes => Ok(()),
-        Ok(_) => fs::write(path, bytes).map_err(file(path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::write(path, bytes).map_err(file(path)),
-        Err(error) => Err(file(path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path)(error)),
+        Ok(_) | Err(_) => whole::replace(path, Readers::All, bytes).map_err(file(path)),
     }
 }

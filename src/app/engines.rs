@@ -5,6 +5,7 @@ use crate::{
     admin::{Processes, Supervised},
     engine::{self, AgentSpec, EngineProcess, Report, Supervisor},
     settings::Settings,
+    whole::{self, Readers},
 };
 use std::{
     fs,
@@ -37,7 +38,8 @@ pub(super) async fn listen(plan: &Plan) -> Result<TcpListener, AppError> {
     }
     let listener = TcpListener::bind(plan.xds).await.map_err(bind("The xDS server", plan.xds))?;
     let address = listener.local_addr().map_err(bind("The xDS server", plan.xds))?;
-    fs::write(&known, format!("{address}\n")).map_err(file(&known))?;
+    let text = format!("{address}\n");
+    whole::replace(&known, Readers::All, text.as_bytes()).map_err(file(&known))?;
     Ok(listener)
 }
 
@@ -111,9 +113,6 @@ pub(super) fn write_up(
 ) -> Result<PathBuf, AppError> {
     let up = serde_json::json!({ "admin": admin, "dns": dns, "xds": xds, "pid": std::process::id() });
     let path = state.join(UP);
-    let temporary = state.join("up.json.new");
-    fs::write(&temporary, format!("{up}\n"))
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(file(&path))?;
+    whole::replace(&path, Readers::All, format!("{up}\n").as_bytes()).map_err(file(&path))?;
     Ok(path)
 }

@@ -8,14 +8,13 @@ use crate::{
         Authority, Identity, Renewal,
         authority::{CERTIFICATE_FILE, Issued, validity},
     },
+    whole::{self, Readers},
 };
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use std::{
-    fs,
-    io::Write,
+    fs, io,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -55,16 +54,19 @@ impl Trust {
         Renewal { authority: Arc::clone(&self.authority), lifetime: ENGINE_LIFETIME, now }
     }
 
-    /// The files of an engine beside us, made where they are not there yet, or half over.
+    /// The files of an engine beside us, made where they are not there yet, or half over,
+    /// or where others are believed since: an authority that signs anew has to be known
+    /// to engines before they next connect.
     pub(super) fn engine(&self, name: &str) -> Result<EngineFiles, AppError> {
         let folder = self.directory.join("engines").join(name);
         let files = EngineFiles::within(&folder);
         let known = fs::read(&files.certificate).ok().and_then(|pem| validity(&pem));
-        if known.is_none_or(|(from, to)| from.midpoint(to) <= clock::now_unix()) {
-            // What is not there is removed.
-            let _ = fs::remove_file(&files.certificate);
+        let over = known.is_none_or(|(from, to)| from.midpoint(to) <= clock::now_unix());
+        let believed = fs::read_to_string(&files.authorities).ok();
+        if over || believed.as_deref() != Some(self.authority.certificate_pem()) {
+            remove(&files.certificate)?;
         }
-        issue(&self.authority, &self.directory, &folder, name, ENGINE_LIFETIME)
+        issue(&self.authority, &folder, name, ENGINE_LIFETIME)
     }
 }
 
@@ -73,8 +75,8 @@ impl Trust {
 /// # Errors
 /// The state directory has no authority and none can be made, or files cannot be written.
 pub fn issue_engine(state: &Path, folder: &Path, name: &str) -> Result<EngineFiles, AppError> {
-    let (authority, directory) = authority(state)?;
-    issue(&authority, &directory, folder, name, ENVOY_LIFETIME)
+    let (authority, _) = authority(state)?;
+    issue(&authority, folder, name, ENVOY_LIFETIME)
 }
 
 fn authority(state: &Path) -> Result<(Authority, PathBuf), AppError> {
@@ -89,7 +91,6 @@ fn authority(state: &Path) -> Result<(Authority, PathBuf), AppError> {
 
 fn issue(
     authority: &Authority,
-    directory: &Path,
     folder: &Path,
     name: &str,
     lifetime: Duration,
@@ -101,21 +102,93 @@ fn issue(
     let files = EngineFiles::within(folder);
     if !(files.certificate.exists() && files.key.exists() && files.authorities.exists()) {
         let Issued { certificate_pem, key_pem } = authority.issue_engine(&identity, lifetime, now())?;
+        // Away first and back last: a certificate that is there fits the key beside it.
+        remove(&files.certificate)?;
         write(&files.key, key_pem.expose())?;
+        write(&files.authorities, authority.certificate_pem())?;
         write(&files.certificate, &certificate_pem)?;
-        let ca = fs::read_to_string(directory.join(CERTIFICATE_FILE)).map_err(file(directory))?;
-        write(&files.authorities, &ca)?;
     }
     Ok(files)
 }
 
+/// Nothing to do where it is not there.
+fn remove(path: &Path) -> Result<(), AppError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file(path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Of the owner alone.
 fn write(path: &Path, text: &str) -> Result<(), AppError> {
-    let mut options = fs::OpenOptions::new();
-    let open = options.create(true).truncate(true).write(true).mode(0o600).open(path);
-    open.and_then(|mut to| to.write_all(text.as_bytes())).map_err(file(path))
+    whole::replace(path, Readers::Owner, text.as_bytes()).map_err(file(path))
 }
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(clock::now_unix()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{
+        RootCertStore,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Whether they are a set, as TLS sees it, and of the owner alone.
+    fn check(files: &EngineFiles) {
+        let EngineFiles { certificate, key, authorities } = files;
+        for path in [certificate, key, authorities] {
+            let mode = fs::metadata(path).expect("a file").permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", path.display());
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_root_certificates(RootCertStore::empty());
+        let certificate = CertificateDer::from_pem_file(certificate).expect("PEM");
+        let key = PrivateKeyDer::from_pem_file(key).expect("PEM");
+        config.with_client_auth_cert(vec![certificate], key).expect("the key of the certificate");
+    }
+
+    /// Whatever a crash, or a hand, left of the files of an engine.
+    #[test]
+    fn files_of_an_engine_are_made_as_a_set() {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join("e1");
+        let issue = || issue_engine(home.path(), &folder, "e1").expect("issued");
+        let files = issue();
+        check(&files);
+        let text = |path: &Path| fs::read_to_string(path).expect("a file");
+        let first = text(&files.certificate);
+        issue();
+        assert_eq!(text(&files.certificate), first, "what is whole stays");
+        for missing in [&files.certificate, &files.key, &files.authorities] {
+            let before = text(&files.key);
+            fs::set_permissions(&files.key, fs::Permissions::from_mode(0o644)).expect("ours");
+            fs::remove_file(missing).expect("it was there");
+            issue();
+            check(&files);
+            assert_ne!(text(&files.key), before, "another key, in a file of the owner alone");
+        }
+        assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 3, "nothing else is left there");
+    }
+
+    /// The key is new, and then nothing could be written any more: there is no certificate
+    /// of the key before it.
+    #[test]
+    fn a_set_that_is_cut_short_has_no_certificate() {
+        let home = tempfile::tempdir().expect("a folder");
+        let folder = home.path().join("e1");
+        let files = issue_engine(home.path(), &folder, "e1").expect("issued");
+        fs::remove_file(&files.authorities).expect("it was there");
+        fs::create_dir(&files.authorities).expect("in its place");
+        fs::remove_file(&files.key).expect("it was there");
+        issue_engine(home.path(), &folder, "e1").expect_err("a folder is in the way");
+        assert!(!files.certificate.exists());
+        fs::remove_dir(&files.authorities).expect("ours");
+        check(&issue_engine(home.path(), &folder, "e1").expect("issued"));
+    }
 }

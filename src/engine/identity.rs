@@ -4,12 +4,11 @@
 use crate::{
     base::Secret,
     server::{Credentials, authority::validity},
+    whole::{self, Readers},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
-    fs::OpenOptions,
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -85,17 +84,9 @@ impl Identity {
     /// The file cannot be written.
     pub fn keep(&self, renewed: &Credentials) -> Result<(), IdentityError> {
         let Credentials { certificate, key, authorities } = renewed;
-        let new = self.renewed.with_extension("new");
-        let write = || {
-            let mut options = OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            for part in [certificate, key.expose(), authorities] {
-                file.write_all(part)?;
-            }
-            file.sync_data()?;
-            std::fs::rename(&new, &self.renewed)
-        };
-        write().map_err(|source| IdentityError::File { path: self.renewed.clone(), source })
+        let text = [certificate.as_slice(), key.expose(), authorities].concat();
+        whole::replace(&self.renewed, Readers::Owner, &text)
+            .map_err(|source| IdentityError::File { path: self.renewed.clone(), source })
     }
 }
 

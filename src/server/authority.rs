@@ -2,7 +2,11 @@
 //! themselves with to each other.
 
 use super::node::{Identity, TRUST_DOMAIN};
-use crate::{base::Secret, failpoint};
+use crate::{
+    base::Secret,
+    failpoint,
+    whole::{self, Readers},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
@@ -14,10 +18,10 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
+    fs::{self, DirBuilder},
+    io,
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -242,18 +246,9 @@ fn valid(params: &mut CertificateParams, now: SystemTime, lifetime: Duration) {
     params.not_after = (now + lifetime).into();
 }
 
-/// Whole or not at all, and never in the place of another.
+/// Of the owner alone, and never in the place of another.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let new = path.with_extension("new");
-    let open = || OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new);
-    let written = open().and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::hard_link(&new, path)?;
-        fs::remove_file(&new)?;
-        fs::File::open(path.parent().unwrap_or(path))?.sync_all()
-    });
-    written.map_err(at(path))
+    whole::create(path, Readers::Owner, bytes).map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {

@@ -104,6 +104,11 @@ pub(super) fn stands_in(resource: &Resource) -> bool {
     *kind == ResourceKind::Route && resource.version == stand_in(name)
 }
 
+/// Whether a table of this version is [`unavailable`] or [`absent`].
+pub(super) fn is_ours(name: &Name, version: Version) -> bool {
+    version == stand_in(name) || version == absent(name).version
+}
+
 fn stand_in(name: &Name) -> Version {
     Version::of(&("refused", name))
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 /// How much of an endpoint is left: of duplicates the best counts.
@@ -74,7 +74,9 @@ fn fitness(service: &Service, endpoint: &SliceEndpoint) -> Option<Fitness> {
 /// what only this machine may reach (CVE-2021-25740).
 fn refused(world: &mut dyn World, options: &Options, address: SocketAddr) -> Option<&'static str> {
     let ip = address.ip().to_canonical();
-    if options.forbidden_endpoints.contains(&SocketAddr::new(ip, address.port())) {
+    let forbidden = |ip: IpAddr| options.forbidden_endpoints.contains(&SocketAddr::new(ip, address.port()));
+    let every = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    if forbidden(ip) || ip.is_loopback() && every.into_iter().any(forbidden) {
         return Some("is an address of Tidegate itself");
     }
     if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() {

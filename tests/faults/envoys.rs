@@ -62,8 +62,8 @@ fn a_single_envoy_that_dies_comes_back() {
     }
 }
 
-/// With two Envoys on a VIP a death costs what was on its connections, and no more:
-/// who connects anew is answered.
+/// With two Envoys on a VIP a death costs each client the request on its connection,
+/// and at most one that went to the dying one's listener before that was closed too.
 #[test]
 fn of_two_envoys_one_may_die() {
     let (live, _service, vip) = start(2);
@@ -80,7 +80,7 @@ fn of_two_envoys_one_may_die() {
         loads.iter().for_each(|load| load.more(10));
         let lost: usize = loads.map(|load| load.end().failures.values().sum()).iter().sum();
         println!("{lost} requests were under way on the Envoy that died");
-        assert!(lost <= 4, "{lost}: each client lost more than its one connection");
+        assert!(lost <= 8, "{lost}: clients lost more than what went to one process");
     }
 }
 

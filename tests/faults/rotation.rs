@@ -2,17 +2,23 @@
 //! for a time, over, and not yet begun.
 
 use super::engine::{self, Engine, Holds, authority, client, issue, now};
-use crate::support::live::{Ingress, Live, Service, backend::runtime, manifest::class};
+use crate::support::live::{
+    Ingress, Live, Request, Service, backend::runtime, load::Load, manifest::class, tenant::http,
+};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::{
+    fs,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 use tidegate::{
     base::Version,
-    server::{Authority, Door, Handle, Identity, Server, authority::Issued},
+    server::{
+        Authority, Door, Handle, Identity, Server,
+        authority::{CERTIFICATE_FILE, Issued, KEY_FILE},
+    },
     xds::{Resource, ResourceKey, ResourceKind, Update},
 };
 use tokio::net::TcpListener;
@@ -137,4 +143,96 @@ fn certificates_out_of_their_time_are_refused_and_told() {
         assert!(line.contains("WARN") && line.contains("peer"), "{line}");
     }
     came(&issued_at(now())).expect("others come in");
+}
+
+/// Another authority takes the place of a site's own, with both believed for a time.
+/// `told` hears what is believed from the next start on, before that start. Every step
+/// is followed by a change of the site, and clients are answered all the while.
+fn change_authority(live: &mut Live, to_services: [&str; 4], mut told: impl FnMut(&Live, &str)) {
+    let ingress = |to: &str| Ingress::new("shop", "one", "live").prefix("one.test", "/", to);
+    let request = Request::get("one.test", "/");
+    live.apply("one", &[ingress(to_services[0]).into()]);
+    let vip = live.programmed("Ingress/shop/one");
+    let envoys = live.envoys();
+    assert_eq!(envoys.len(), 1);
+    let trust = live.state().join("trust");
+    let (old, old_key) = (engine::certificate(&trust), fs::read(trust.join(KEY_FILE)).expect("a key"));
+    let (new_home, new_authority) = new_authority();
+    let new = new_authority.certificate_pem();
+    let new_key = fs::read(new_home.path().join(KEY_FILE)).expect("a key");
+    let load = Load::plain(http(vip), request.clone());
+    load.more(20);
+    let steps =
+        [(format!("{old}{new}"), &old_key), (format!("{new}{old}"), &new_key), (new.to_owned(), &new_key)];
+    for ((believed, key), to) in steps.into_iter().zip(&to_services[1..]) {
+        live.kill_control_plane();
+        fs::write(trust.join(CERTIFICATE_FILE), &believed).expect("ours");
+        fs::write(trust.join(KEY_FILE), key).expect("ours");
+        told(live, &believed);
+        live.start_again();
+        live.apply("one", &[ingress(to).into()]);
+        live.answered(http(vip), &request, |answer| answer.service().as_deref() == Some(*to));
+        assert_eq!(live.programmed("Ingress/shop/one"), vip);
+        load.more(20);
+    }
+    assert_eq!(live.envoys(), envoys, "the same Envoy");
+    load.end().all_good();
+    // Now, and only now, the old one counts for nothing.
+    let old_home = tempfile::tempdir().expect("a folder");
+    fs::write(old_home.path().join(CERTIFICATE_FILE), old).expect("ours");
+    fs::write(old_home.path().join(KEY_FILE), old_key).expect("ours");
+    let old = Authority::load(old_home.path()).expect("an authority");
+    let late = client(&issue(&old, "late"), &[new]);
+    runtime().block_on(connect_and_take("late", late, live.xds())).expect_err("signed by the old one");
+}
+
+fn two_services() -> ([Service; 2], Vec<serde_json::Value>) {
+    let services = ["any", "other"].map(|name| Service::new("shop", name));
+    let mut objects = class("live", &json!({})).to_vec();
+    services.iter().for_each(|service| objects.extend(service.manifests()));
+    (services, objects)
+}
+
+/// Engines of `tidegate up` are told by it.
+#[test]
+fn an_authority_is_changed_under_engines_of_our_own() {
+    let (_services, objects) = two_services();
+    let mut live = Live::start(&objects);
+    change_authority(&mut live, ["any", "other", "any", "other"], |_, _| {});
+}
+
+/// Engines elsewhere are told by hand whom to believe, and show a certificate of the
+/// old authority until they are given another.
+#[test]
+fn an_authority_is_changed_under_engines_elsewhere() {
+    let (_services, objects) = two_services();
+    let mut live = Live::with_engines(0, &objects);
+    let files = live.state().join("trust/engines/engine-0");
+    let old = authority(&live);
+    let write = |name: &str, text: &str| {
+        // As a whole: the engine may read at any time.
+        fs::write(files.join("new"), text).expect("ours");
+        fs::rename(files.join("new"), files.join(name)).expect("ours");
+    };
+    let give = |authority: &Authority| {
+        let Issued { certificate_pem, key_pem } = issue(authority, "engine-0");
+        write("engine.key", key_pem.expose());
+        write("engine.crt", &certificate_pem);
+    };
+    fs::create_dir_all(&files).expect("ours");
+    give(&old);
+    write("ca.crt", old.certificate_pem());
+    let shown = || fs::read_to_string(files.join("engine.crt")).expect("a certificate");
+    let first = shown();
+    let mut running = live.run_engine_by_hand();
+    let mut step = 0;
+    change_authority(&mut live, ["any", "other", "any", "other"], |live, believed| {
+        step += 1;
+        write("ca.crt", believed);
+        if step == 3 {
+            assert_eq!(shown(), first, "with the certificate of the old one until now");
+            give(&authority(live));
+        }
+    });
+    running.end();
 }

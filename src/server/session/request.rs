@@ -246,7 +246,7 @@ impl Session {
         let Some(entry) = entry else {
             let said = kind == ResourceKind::Route && version == Some(refusal::absent(name).version);
             if !said {
-                self.owe(kind, name, Held::unknown(), false);
+                self.owe(kind, name, reported_as(kind, name, version), false);
             }
             return;
         };
@@ -263,9 +263,16 @@ impl Session {
             return;
         }
         let prior = entry.last_good().filter(|prior| Some(prior.version) == version);
-        let held = prior.map_or_else(Held::unknown, |p| Held::version(p.version, p.needs.clone()));
-        self.owe(kind, name, held, false);
+        let held = prior.map(|prior| Held::version(prior.version, prior.needs.clone()));
+        self.owe(kind, name, held.unwrap_or_else(|| reported_as(kind, name, version)), false);
     }
+}
+
+/// A version that the cache has no more: what it needs is known only of tables that
+/// stand for others.
+fn reported_as(kind: ResourceKind, name: &Name, version: Option<Version>) -> Held {
+    let ours = version.filter(|version| kind == ResourceKind::Route && refusal::is_ours(name, *version));
+    ours.map_or_else(Held::unknown, |version| Held::version(version, [].into()))
 }
 
 /// Kinds where a first request without names means all of them.

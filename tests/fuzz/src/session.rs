@@ -243,8 +243,9 @@ impl Stream {
             let most = if kind == ResourceKind::Route { ROUTE_FLIGHTS_MAX } else { 1 };
             assert!(flights <= most, "{flights} unanswered responses of {kind:?}");
         }
-        let mut refused = false;
+        let mut quarantined = false;
         for event in events {
+            self.refused |= matches!(event, Event::Refused(_));
             match event {
                 Event::Accepted(accepted) => {
                     for (key, version) in accepted {
@@ -252,12 +253,12 @@ impl Stream {
                     }
                 }
                 Event::Refused(it) if !it.own => {
-                    refused |= self.cache.quarantine(&it.key, it.version, ENGINE.into());
+                    quarantined |= self.cache.quarantine(&it.key, it.version, ENGINE.into());
                 }
                 Event::Refused(_) | Event::Synced => {}
             }
         }
-        if refused {
+        if quarantined {
             self.change();
         }
     }
