@@ -176,7 +176,9 @@ fn order_holds_below() {
 #[test]
 fn a_refusal_names_its_resource_and_the_rest_is_held() {
     let mut chain = Chain::settled(world());
-    let sent = chain.set([resource(Route, "r", 2, &[]), resource(Route, "t", 2, &[])]);
+    let sent = chain.up.set([resource(Route, "r", 2, &[]), resource(Route, "t", 2, &[])]);
+    check(&sent, &["Route +r@2 +t@2"]);
+    let sent = chain.pass_down(sent);
     check(&sent, &["Route +r@2", "Route +t@2"]);
     chain.down.nack(&sent[0], "missing ): (");
     chain.down.ack(&sent[1]);

@@ -27,7 +27,8 @@ pub const RESOURCES_PER_RESPONSE_MAX: usize = 500;
 const FIRST_ROUTES_PER_RESPONSE_MAX: usize = 100;
 /// Unanswered responses of routes: each edit travels alone so that a refusal has
 /// one culprit, and answers name their response by its nonce, so a few may be
-/// under way together. All other kinds: one.
+/// under way together. All other kinds: one. A relay names every culprit: to it
+/// edits travel together.
 pub const ROUTE_FLIGHTS_MAX: usize = 8;
 /// Names one stream may be answered by a certificate of another name: Envoy 1.40
 /// keeps each, 24 KB, and a client may ask for any name under a wildcard.
@@ -144,6 +145,7 @@ impl Session {
                 return batch;
             }
         }
+        let by_itself = kind == ResourceKind::Route && !self.relay;
         while !batch.full(kind) {
             let Some(name) = self.ledger_mut(kind).queue.pop_front() else { break };
             let ledger = self.ledger_mut(kind);
@@ -151,7 +153,7 @@ impl Session {
             if !std::mem::take(&mut owed.queued) || ledger.flying.contains_key(&name) {
                 continue;
             }
-            let edit = kind == ResourceKind::Route && owed.held.has != Has::Nothing;
+            let edit = by_itself && owed.held.has != Has::Nothing;
             if edit && !batch.is_empty() {
                 owed.queued = true;
                 ledger.queue.push_front(name);
