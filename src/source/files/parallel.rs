@@ -9,8 +9,10 @@ const THREADS_MAX: usize = 4;
 
 /// Does the work for each item; the results are in the order of the items.
 pub(super) fn map<T: Send, R: Send>(mut items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(THREADS_MAX);
-    if items.len() < FEW || threads == 1 {
+    // To ask for the cores takes files of the cgroup to be read.
+    let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = if items.len() < FEW { 1 } else { cores().min(THREADS_MAX) };
+    if threads == 1 {
         return items.into_iter().map(work).collect();
     }
     let share = items.len().div_ceil(threads);
