@@ -41,6 +41,10 @@ pub const PLACES: [&str; 32] = [
     "last-good.after",
 ];
 
+/// Places of `tidegate engine` alone; it passes those of its own server too.
+pub const ENGINE_PLACES: [&str; 6] =
+    ["part.came", "part.kept", "part.published", "complete.kept", "refusal.kept", "answers.given"];
+
 /// Ends the process here if a test asked for it.
 #[inline]
 pub fn pass(place: &'static str) {
@@ -65,7 +69,8 @@ mod armed {
 
     pub(super) fn pass(place: &'static str) {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
-        debug_assert!(super::PLACES.contains(&place), "{place} is not in the list");
+        let known = super::PLACES.contains(&place) || super::ENGINE_PLACES.contains(&place);
+        debug_assert!(known, "{place} is in no list");
         let Some(armed) = ARMED.get_or_init(read) else { return };
         if armed.place == place && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

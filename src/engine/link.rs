@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     base::chain,
-    clock,
+    clock, failpoint,
     server::{
         Client, EngineEvent, FleetEvent, Handle,
         authority::validity,
@@ -161,11 +161,15 @@ impl Link {
         }
         match self.relay.on_response(response) {
             Received::Part(kind, update) => {
+                failpoint::pass("part.came");
                 self.snapshot.keep(&update);
+                failpoint::pass("part.kept");
                 self.fleet.publish_part(kind, update);
+                failpoint::pass("part.published");
             }
             Received::Complete => {
                 self.snapshot.finish();
+                failpoint::pass("complete.kept");
                 self.fleet.finish();
             }
             Received::Foreign(what) => {
@@ -199,6 +203,7 @@ impl Link {
             Some(None) => self.snapshot.keep(&Update { set: vec![], removed: vec![key] }),
             None => {}
         }
+        failpoint::pass("refusal.kept");
         if self.relay.on_refused(refused) && self.stream.is_some() {
             self.reconnect();
         }
@@ -225,9 +230,13 @@ impl Link {
 
     fn send(&mut self, requests: Vec<DeltaDiscoveryRequest>) {
         let Some(client) = &self.stream else { return };
+        let some = !requests.is_empty();
         // The queue has room for many times what may be open at once.
         if requests.into_iter().any(|request| client.requests.try_send(request).is_err()) {
             self.reconnect();
+        }
+        if some {
+            failpoint::pass("answers.given");
         }
     }
 }

@@ -40,7 +40,7 @@ fn trap_26_a_refused_table_costs_its_own_host_alone() {
     let services = ["left", "right"].map(|name| Service::new("shop", name));
     let mut objects = class("live", &json!({"paths": {"implementationSpecific": "Regex"}})).to_vec();
     objects.extend(services.iter().flat_map(Service::manifests));
-    let mut live = Live::with_bootstrap(&takes_less(), &objects);
+    let mut live = Live::with_bootstrap(1, &takes_less(), &objects);
     let bad = |path: &str| [by_regex("bad", "bad.live.test", path, "left")];
     let fine = |service: &str| [by_regex("fine", "fine.live.test", "/.*", service)];
     live.apply("bad", &bad("/o.*"));

@@ -1,9 +1,9 @@
-//! kill -9 of the control plane, while everything changes: at any moment, and at each
-//! place where it has just done, or is about to do, something that lasts.
+//! kill -9 of the control plane, or of an engine, while everything changes: at any moment,
+//! and at each place where it has just done, or is about to do, something that lasts.
 
 use super::{Random, rounds};
 use crate::support::live::{
-    How, Ingress, Live, Request, Service,
+    ByHand, How, Ingress, Live, Request, Service,
     load::Load,
     manifest::{class, issued_secret},
     tenant::{self, http, https},
@@ -11,7 +11,10 @@ use crate::support::live::{
 };
 use serde_json::{Value, json};
 use std::{net::IpAddr, time::Duration};
-use tidegate::failpoint::PLACES;
+use tidegate::{
+    app,
+    failpoint::{ENGINE_PLACES, PLACES},
+};
 
 /// Places of a first start: each has a state directory of its own.
 const BIRTH: [&str; 12] = [
@@ -28,6 +31,10 @@ const BIRTH: [&str; 12] = [
     "up.unsaid",
     "up.said",
 ];
+
+/// Places of an engine's own server, and of the Envoy that it starts.
+const SERVER: [&str; 4] = ["request.taken", "response.sent", "answer.accepted", "answer.refused"];
+const LAUNCH: [&str; 3] = ["engine.launch", "engine.unrecorded", "engine.recorded"];
 
 /// The pass of a place at which the process dies: a start passes most of them once
 /// or twice, so that this is amid a change.
@@ -71,13 +78,19 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with_engines(1, |_| ()).0
+    }
+
+    /// `run`: starts what is not started by `tidegate up`.
+    fn with_engines<T>(engines: usize, run: impl FnOnce(&Live) -> T) -> (Self, T) {
         let services = ["left", "right"].map(|name| Service::new("shop", name));
         let mut objects = class("live", &json!({"paths": {"implementationSpecific": "Regex"}})).to_vec();
         objects.extend(services.iter().flat_map(Service::manifests));
         let steady = Ingress::new("shop", "steady", "live").prefix("steady.test", "/", "left");
         objects.push(steady.prefix("secure.test", "/", "left").tls(&["secure.test"], "secure").into());
         objects.push(issued_secret("shop", "secure", &Authority::shared().issue(&["secure.test"])));
-        let live = Live::with_bootstrap(&takes_less(), &objects);
+        let live = Live::with_bootstrap(engines, &takes_less(), &objects);
+        let running = run(&live);
         live.apply("regex", &[by_regex("/o.*")]);
         live.programmed("Ingress/shop/regex");
         let vip = live.programmed("Ingress/shop/steady");
@@ -88,7 +101,7 @@ impl Site {
         let mut site = Self { live, services, change: 0, vip };
         site.change();
         site.check();
-        site
+        (site, running)
     }
 
     fn loads(&self) -> [Load; 2] {
@@ -148,6 +161,50 @@ impl Site {
         self.check();
         assert_eq!(self.live.envoys(), envoys, "{place}: the same Envoys");
     }
+}
+
+/// An engine that dies of itself under changes, and another one in its place.
+fn engine_dies_at(site: &mut Site, engine: &mut ByHand, place: &str, pass: u64) {
+    engine.kill();
+    *engine = site.live.run_engine_as(Some(("TIDEGATE_FAILPOINT", &format!("{place}:{pass}"))));
+    let mut changes = 0;
+    while !engine.is_dead() {
+        assert!(changes < CHANGES_MAX, "{place} is not passed {pass} times");
+        site.change();
+        changes += 1;
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    *engine = site.live.run_engine_by_hand();
+    site.check();
+}
+
+#[test]
+fn death_at_every_place_of_an_engine() {
+    let (mut site, mut engine) = Site::with_engines(0, |live| {
+        let files = live.state().join("trust/engines/engine-0");
+        app::issue_engine(&live.state(), &files, "engine-0").expect("there is an authority");
+        live.run_engine_by_hand()
+    });
+    let (loads, envoys) = (site.loads(), site.live.envoys());
+    for round in 0..u64::try_from(rounds(1)).expect("small") {
+        for place in ENGINE_PLACES.into_iter().chain(SERVER) {
+            // It is told once a stream.
+            let pass = if place == "complete.kept" { 1 } else { PASS + round };
+            engine_dies_at(&mut site, &mut engine, place, pass);
+            assert_eq!(site.live.envoys(), envoys, "{place}: the same Envoy");
+        }
+    }
+    for load in loads {
+        load.end().all_good();
+    }
+    for place in LAUNCH {
+        // There is no Envoy to be taken over.
+        engine.kill();
+        site.live.kill(site.live.envoys()[0]);
+        engine_dies_at(&mut site, &mut engine, place, 1);
+        assert_eq!(site.live.envoys().len(), 1, "{place}: one Envoy");
+    }
+    engine.end();
 }
 
 #[test]

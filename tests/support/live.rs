@@ -108,17 +108,17 @@ impl Live {
         Self::begin(home, keys, how)
     }
 
-    /// One engine, whose Envoy is given this bootstrap on top of its own: a stock
-    /// Envoy that takes less, or more, than those we know.
+    /// So many engines, whose Envoys are given this bootstrap on top of their own: a
+    /// stock Envoy that takes less, or more, than those we know.
     #[must_use]
-    pub fn with_bootstrap(over: &Value, manifests: &[Value]) -> Self {
+    pub fn with_bootstrap(engines: usize, over: &Value, manifests: &[Value]) -> Self {
         let (home, keys) = Self::folders(manifests);
         let script =
             format!("#!/bin/sh\nexec '{}' --config-yaml '{over}' \"$@\"\n", parts::envoy().display());
         let path = home.path().join("envoy");
         fs::write(&path, script).expect("the folder is ours");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("the file is ours");
-        let mut how = How::engines(1);
+        let mut how = How::engines(engines);
         how.environment.push(("TIDEGATE_ENVOY".to_owned(), path.display().to_string()));
         Self::begin(home, keys, how)
     }
@@ -325,6 +325,12 @@ impl Live {
     /// Starts the engine that a dead control plane would, as an operator or systemd does.
     #[must_use]
     pub fn run_engine_by_hand(&self) -> ByHand {
+        self.run_engine_as(None)
+    }
+
+    /// The same, with one more variable in its environment.
+    #[must_use]
+    pub fn run_engine_as(&self, more: Option<(&str, &str)>) -> ByHand {
         let name = "engine-0";
         let xds = fs::read_to_string(self.state().join("xds.address")).expect("it was written at the start");
         let command = Command::new(env!("CARGO_BIN_EXE_tidegate"))
@@ -336,6 +342,8 @@ impl Live {
             .arg(self.keys().join(name))
             .env("TIDEGATE_ENVOY", parts::envoy())
             .env("TIDEGATE_MODULE", parts::module())
+            .envs(self.how.environment.iter().map(|(name, value)| (name, value)))
+            .envs(more)
             .stderr(Stdio::null())
             .spawn();
         ByHand(command.expect("it was built with this test"))
@@ -453,6 +461,17 @@ impl ByHand {
         processes::ask_to_end(self.0.id());
         let code = self.0.wait().expect("it is our child");
         assert!(code.success(), "ended with {code}");
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it is our child");
+        self.0.wait().expect("it is our child");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_dead(&mut self) -> bool {
+        self.0.try_wait().expect("it is our child").is_some()
     }
 }
 
