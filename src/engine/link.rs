@@ -171,6 +171,7 @@ impl Link {
                 self.snapshot.finish();
                 failpoint::pass("complete.kept");
                 self.fleet.finish();
+                tracing::info!("All that the control plane has is kept here");
             }
             Received::Foreign(what) => {
                 tracing::error!(what, "The control plane sent what no control plane of ours sends");

@@ -56,6 +56,7 @@ fn a_restarted_envoy_serves_all_hosts_without_the_control_plane() {
     let service = Service::new("shop", "any");
     let mut live = Live::start(&many(&service));
     let vip = live.programmed(&last());
+    live.all_is_kept();
     live.kill_control_plane();
     for n in 0..10 {
         tls_get(vip, &host(n)).served_by("any");
@@ -149,6 +150,7 @@ fn nothing_is_sent_again() {
     assert_eq!(status["engines"][0]["sync"], "SYNCED", "{status}");
     assert_eq!(status["engines"][0]["sent"], 0, "{status}");
     // The engine process is another as well: what it says comes from what Envoy holds.
+    live.all_is_kept();
     live.kill(live.engines()[0]);
     live.wait("the engine is back, and in sync", |status| {
         let engine = &status["engines"][0];

@@ -322,6 +322,17 @@ impl Live {
         processes::hang_up(id);
     }
 
+    /// Waits until the one engine could start without a control plane: it is told that it
+    /// has everything a moment after its Envoy has.
+    #[track_caller]
+    pub fn all_is_kept(&self) {
+        let log = self.state().join("engines/engine-0/engine.log");
+        self.eventually("the engine has kept everything", || {
+            let log = fs::read_to_string(&log).map_err(|why| why.to_string())?;
+            if log.contains("All that the control plane has is kept here") { Ok(()) } else { Err(log) }
+        });
+    }
+
     /// Starts the engine that a dead control plane would, as an operator or systemd does.
     #[must_use]
     pub fn run_engine_by_hand(&self) -> ByHand {
