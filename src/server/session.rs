@@ -243,7 +243,7 @@ impl Session {
     #[must_use]
     pub fn keeps_its_own(&self, key: &ResourceKey) -> bool {
         let exception = self.ledger(key.kind).exceptions.get(&key.name);
-        matches!(exception, Some(Exception::Stays { held, .. }) if held.blind && held.certain())
+        matches!(exception, Some(Exception::Stays { held, .. }) if held.certain())
     }
 
     /// Whether the engine subscribed to this.

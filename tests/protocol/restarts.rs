@@ -53,3 +53,19 @@ fn what_stands_in_keeps_nothing_else() {
     t.remove(Cluster, "old");
     check(&t.pass(CONNECT_GRACE + 2 * REMOVAL_GRACE), &["Cluster -old"]);
 }
+
+/// A good version is followed by a bad one before the engine has said that it took the
+/// good one: it keeps that, and no 503 of ours comes in its place.
+#[test]
+fn what_was_taken_late_is_kept() {
+    let mut t = Transcript::new([resource(Route, "a", 1, &[])]);
+    let bad = t.subscribe(Route, &["a"]);
+    let stand_in = t.nack(&bad[0], "missing ): (");
+    t.ack(&stand_in[0]);
+    let good = t.set([resource(Route, "a", 2, &[])]);
+    check(&good, &["Route +a@2"]);
+    check(&t.set([resource(Route, "a", 1, &[])]), &[]);
+    let bad = t.ack(&good[0]);
+    check(&bad, &["Route +a@1"]);
+    check(&t.nack(&bad[0], "missing ): ("), &[]);
+}

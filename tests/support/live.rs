@@ -497,6 +497,10 @@ impl Drop for Live {
         if std::thread::panicking() {
             let log = fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
+            let engine =
+                fs::read_to_string(self.state().join("engines/engine-0/engine.log")).unwrap_or_default();
+            let words: Vec<_> = engine.lines().collect();
+            eprintln!("the engine's log ended with:\n{}", words[words.len().saturating_sub(40)..].join("\n"));
             eprintln!("the log ended with:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
         // A failed test, or one that killed the control plane: nothing may stay behind.

@@ -240,8 +240,9 @@ impl Session {
             let published = resource.version == entry.resource.version;
             return if published { Verdict::InOrder } else { Verdict::Stay };
         }
-        if !asked && held.blind && held.certain() && refusal::stands_in(resource) {
-            // It took something before we were started: that is its last good.
+        if !asked && held.certain() && refusal::stands_in(resource) {
+            // What it took is its last good: before we were started, or passed over
+            // by the next version before it said so.
             return Verdict::Stay;
         }
         match self.unmet(cache, kind, &resource.needs, !held.certain()) {
